@@ -1,0 +1,57 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
+LINK := .collections/ansible_collections/nearby/mirrors
+
+.PHONY: help setup setup-test host quickstart clean-quickstart test test-fast benchmark build clean
+
+help: ## what can be made
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
+
+$(LINK):
+	mkdir -p $(dir $@)
+	ln -sfn ../../.. $@
+
+.venv/controller: requirements.txt
+	test "$$(id -u)" != 0 || $(PYTHON) -c 'import ensurepip' 2>/dev/null || (apt-get update -q && apt-get install -qy python3-venv)
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -r requirements.txt
+	touch $@
+
+.venv/test: requirements-test.txt .venv/controller
+	$(BIN)/pip install -q -r requirements-test.txt
+	touch $@
+
+setup: .venv/controller $(LINK)
+setup-test: .venv/test $(LINK)
+
+host: ## install the Debian packages that the tests need (root)
+	tests/host-packages
+
+quickstart: setup ## a mirror on this machine at 127.0.0.1:8080, and real installs through it (root)
+	ansible-playbook nearby.mirrors.quickstart
+	$(BIN)/pip install -q uv
+	$(BIN)/python tests/clients/installs.py --mirror http://127.0.0.1:8080 --purge
+
+clean-quickstart: setup ## take off all that quickstart put on this machine (root)
+	ansible-playbook nearby.mirrors.quickstart -e mirror_state=absent
+	rm -rf .venv .collections
+
+test: setup-test host ## lint, unit, behaviour, nodes, clients, molecule (root)
+	$(BIN)/nox -s lint unit behaviour nodes molecule clients
+
+test-fast: setup-test ## what needs neither root nor containers
+	$(BIN)/nox -s lint unit behaviour nodes
+
+benchmark: setup-test host ## measure hits, cold herds and deploys; writes benchmark/RESULTS.md (root)
+	$(BIN)/python benchmark/run.py
+
+build: setup ## the collection as an archive
+	ansible-galaxy collection build --force
+
+clean: ## take away what was set up in this folder
+	rm -rf .venv .collections .nox .cache .ansible

@@ -1,0 +1,77 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: sites
+author: The nearby.mirrors founders
+version_added: 0.1.0
+short_description: Resolves a mirror's sites to routes
+description:
+  - Turns C(mirror_sites) as an operator writes them into resolved sites, each with its routes.
+  - The upstream of a site is its O(ignore:upstream) in the inventory, else the type's default repository in the
+    package-url type definitions, read from C(packageurl-python).
+options:
+  _terms:
+    description: The sites, as one list of types (strings) and dictionaries.
+    required: true
+  discovered:
+    description: What M(nearby.mirrors.linked_origins) returned in C(sites), by the site's name.
+    type: dict
+    default: {}
+  own_addresses:
+    description: Names and addresses of the mirror itself; none of them may be an upstream.
+    type: list
+    elements: str
+    default: []
+  own_port:
+    description: The mirror's own port.
+    type: int
+    default: 80
+requirements:
+  - packageurl-python
+"""
+
+EXAMPLES = r"""
+- name: Show the routes of a PyPI mirror
+  ansible.builtin.debug:
+    msg: "{{ lookup('nearby.mirrors.sites', ['pypi'], wantlist=true) }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: The resolved sites, in the order in which they were given.
+  type: list
+  elements: dict
+"""
+
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+
+from ..module_utils.sites import SiteError, resolve_sites
+
+
+def default_upstream(type_name: str) -> str | None:
+    """The type's default repository URL in the package-url definitions (ECMA-427)."""
+    try:
+        from packageurl.validate import DEFINITIONS_BY_TYPE
+    except ImportError as error:
+        raise AnsibleLookupError("The library packageurl-python is missing on the controller; run pip install packageurl-python there.") from error
+    definition = DEFINITIONS_BY_TYPE.get(type_name)
+    return getattr(definition, "default_repository_url", None) or None
+
+
+class LookupModule(LookupBase):
+    def run(self, terms, variables=None, **kwargs):
+        self.set_options(var_options=variables, direct=kwargs)
+        try:
+            return resolve_sites(
+                terms[0],
+                default_upstream,
+                self.get_option("discovered"),
+                self.get_option("own_addresses"),
+                self.get_option("own_port"),
+            )
+        except SiteError as error:
+            raise AnsibleLookupError(str(error)) from error

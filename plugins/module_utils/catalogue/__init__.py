@@ -1,0 +1,14 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every ecosystem that a mirror can offer. Adding one is a file beside this one, and its name here."""
+
+from __future__ import annotations
+
+from .ecosystem import Ecosystem, Representation, Route
+from .generic import GENERIC
+from .pypi import PYPI
+
+ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, GENERIC)}
+
+__all__ = ["ECOSYSTEMS", "Ecosystem", "Representation", "Route"]

@@ -1,0 +1,64 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The types in which an ecosystem is described. An ecosystem file is one literal of :class:`Ecosystem`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Representation:
+    """One of the bodies that one URL can have (RFC 9110, section 3.2).
+
+    ``media_types`` are the Accept values that ask for it; ``accept`` is what the mirror then sends upstream.
+    """
+
+    name: str
+    media_types: tuple[str, ...]
+    accept: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """One path of a site, mapped to the site's upstream.
+
+    ``path``     relative to the site on the mirror, and to the upstream: paths map 1:1.
+    ``kind``     ``index`` (changes, is revalidated) or ``artifact`` (never changes).
+    ``links``    which links in its bodies are rewritten: ``all``, ``files`` (only those to linked origins) or ``none``.
+    ``match``    an expression that the rest of the path must match; empty for all.
+    """
+
+    name: str
+    kind: str
+    path: str
+    links: str = "none"
+    negotiated: bool = False
+    match: str = ""
+
+
+@dataclass(frozen=True)
+class Ecosystem:
+    """A registry's protocol as the mirror sees it.
+
+    ``type``           package-url type (ECMA-427).
+    ``index``          path that clients are given, relative to the site.
+    ``probe``          a project that every registry of this type has; health and discovery look at it.
+    ``lifetime``       seconds for which an index page counts as fresh.
+    ``linked``         True where index pages link to files on other origins.
+    ``link_prefixes`` what stands before a link in a body, where links may be path-absolute.
+    ``serial_header``  response header that counts the registry's generations.
+    ``mirror_info``    key in Zuul's ``zuul_site_mirror_info``.
+    """
+
+    type: str
+    index: str = ""
+    probe: str = ""
+    lifetime: int = 300
+    linked: bool = False
+    link_prefixes: tuple[str, ...] = ()
+    serial_header: str = ""
+    mirror_info: str = ""
+    representations: tuple[Representation, ...] = field(default_factory=tuple)
+    routes: tuple[Route, ...] = field(default_factory=tuple)

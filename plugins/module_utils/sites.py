@@ -1,0 +1,245 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Inventory sites to resolved sites with routes.
+
+The only place in which the catalogue is read; everything later in the flow (engine templates, mirror document,
+health checks, clients) works on what this returns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from .catalogue import ECOSYSTEMS, Ecosystem, Route
+
+OPTIONS = {"name", "type", "path", "upstream", "origins", "probe", "lifetime", "immutable", "query", "representations"}
+RESERVED_PATHS = {"/", "/health/", "/mirror.json/"}
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class SiteError(ValueError):
+    """A site cannot be offered. The message is one sentence: what is wrong, where, what to set."""
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    """Host in lower case and the port, the scheme's own one where the URL names none."""
+    parts = urlsplit(url)
+    return (parts.hostname or "").lower(), parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
+
+
+def origin_of(url: str) -> str:
+    """scheme://host[:port] of a URL (RFC 6454), without a default port."""
+    parts = urlsplit(url)
+    host, port = host_and_port(url)
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}" + ("" if DEFAULT_PORTS.get(parts.scheme) == port else f":{port}")
+
+
+def check_url(site: str, option: str, url: object) -> str:
+    """The URL without a trailing slash; raises :class:`SiteError` where it cannot serve as an upstream."""
+    where = f"Site '{site}': {option} "
+    if not isinstance(url, str) or not re.match(r"https?://[^/]", url):
+        raise SiteError(f"{where}'{url}' has no scheme or host; write it as https://host or http://host.")
+    if "@" in urlsplit(url).netloc:
+        raise SiteError(f"{where}has credentials in it; a mirror is open to all its clients, so take them out.")
+    if not re.fullmatch(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~+-]+)*/?", url):
+        raise SiteError(f"{where}'{url}' is more than scheme, host, port and a plain path; take the rest out.")
+    return url.rstrip("/")
+
+
+def as_dict(entry: object, position: int) -> dict[str, Any]:
+    """One entry of ``mirror_sites`` with its name and type filled in."""
+    where = f"mirror_sites[{position}]"
+    if isinstance(entry, str):
+        entry = {"type": entry}
+    if not isinstance(entry, Mapping):
+        raise SiteError(f"{where} is neither a name nor a dictionary; write a type such as 'pypi', or a dictionary with type.")
+    unknown = sorted(set(entry) - OPTIONS)
+    if unknown:
+        raise SiteError(f"{where} has the unknown option '{unknown[0]}'; use {', '.join(sorted(OPTIONS))}.")
+    site = dict(entry)
+    site.setdefault("type", site.get("name"))
+    site.setdefault("name", site["type"])
+    if site["type"] not in ECOSYSTEMS:
+        raise SiteError(f"{where}: type '{site['type']}' is unknown; set one of {', '.join(sorted(ECOSYSTEMS))}.")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", str(site["name"])):
+        raise SiteError(f"{where}: name '{site['name']}' is not made of lower-case letters, digits and hyphens; set another name.")
+    return site
+
+
+def immutable_routes(site: Mapping[str, Any]) -> tuple[Route, ...]:
+    """Artifact routes from a site's ``immutable``: expressions over the path below the site."""
+    patterns = site.get("immutable", [])
+    if not isinstance(patterns, list):
+        raise SiteError(f"Site '{site['name']}': immutable is not a list; write a list of regular expressions.")
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise SiteError(f"Site '{site['name']}': immutable '{pattern}' is no valid expression ({error}); correct it.") from error
+        if re.search(r'["\x00-\x1f]|\\[\\trn]', pattern):
+            raise SiteError(f"Site '{site['name']}': immutable '{pattern}' holds a quote, a control character or its escape; take it out.")
+    return tuple(Route(f"immutable-{number}", "artifact", "", match=f"(?:{pattern})") for number, pattern in enumerate(patterns, 1))
+
+
+def file_paths(path: str, origins: Iterable[str]) -> dict[str, str]:
+    """Linked origin to its path on the mirror: the first one has a plain name, so that paths are equal in every region."""
+    paths = {}
+    for origin in origins:
+        host = re.sub(r"[^a-z0-9.-]", "-", urlsplit(origin).netloc.lower())
+        paths[origin] = f"{path}files-{host}/" if paths else f"{path}files/"
+    return paths
+
+
+def links(ecosystem: Ecosystem, path: str, upstream: str, origins: Mapping[str, str], kind: str) -> list[dict[str, str]]:
+    """What replaces what in a body, the longest first, since the first match at a place counts."""
+    pairs = {f"{origin}/": target for origin, target in origins.items()}
+    if kind == "all":
+        for route in ecosystem.routes:
+            if route.path:
+                pairs[f"{upstream}/{route.path}"] = f"{path}{route.path}"
+        pairs.setdefault(f"{upstream}/", path)
+        base = urlsplit(upstream).path
+        for prefix in ecosystem.link_prefixes:
+            pairs[f"{prefix}{base}/"] = f"{prefix}{path}"
+    return [{"from": key, "to": pairs[key]} for key in sorted(pairs, key=lambda key: (-len(key), key))] if kind != "none" else []
+
+
+def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str, Any]) -> dict[str, Any]:
+    """One resolved site. Its shape is the collection's inner contract; ``docs/reference/site.md`` shows one."""
+    ecosystem = ECOSYSTEMS[site["type"]]
+    name = site["name"]
+    path = site.get("path", f"/{name}/")
+    if not isinstance(path, str) or not re.fullmatch(r"(?:/[A-Za-z0-9._~-]+)+/", path) or path in RESERVED_PATHS or "/." in path:
+        raise SiteError(f"Site '{name}': path '{path}' is not of the form /words/ or is the mirror's own; set another path.")
+    lifetime = site.get("lifetime", ecosystem.lifetime)
+    if isinstance(lifetime, bool) or not isinstance(lifetime, int) or lifetime < 1:
+        raise SiteError(f"Site '{name}': lifetime '{lifetime}' is not a number of seconds from 1 up; correct it.")
+    if site.get("immutable") and ecosystem.type != "generic":
+        raise SiteError(f"Site '{name}': type '{ecosystem.type}' knows itself which paths never change; take immutable out.")
+    if not isinstance(site.get("query", False), bool):
+        raise SiteError(f"Site '{name}': query is neither true nor false; set one of them.")
+    origins = [check_url(name, "origins", origin) for origin in site.get("origins", discovered.get("origins", []))]
+    files = file_paths(path, origins)
+    upstream_origin = origin_of(upstream)
+    base = upstream[len(upstream_origin):] if upstream.startswith(upstream_origin) else urlsplit(upstream).path
+
+    def resolved(route: Route) -> dict[str, Any]:
+        return {
+            "name": route.name,
+            "kind": route.kind,
+            "path": f"{path}{route.path}",
+            "target": f"{upstream}/{route.path}",
+            "pattern": f"^{re.escape(path + route.path)}(?<rest>{route.match or '.*'})$",
+            "prefix": not route.match,
+            "lifetime": lifetime,
+            "negotiated": route.negotiated,
+            "query": site.get("query", False),
+            "rewrite": links(ecosystem, path, upstream, files, route.links),
+            "redirects": [{"from": f"{upstream}/", "to": path}, {"from": f"{base}/", "to": path}]
+            + [{"from": f"{origin}/", "to": target} for origin, target in files.items()],
+        }
+
+    routes = [resolved(route) for route in (*immutable_routes(site), *ecosystem.routes)]
+    for number, (origin, target) in enumerate(files.items()):
+        route = resolved(Route("files" if not number else f"files-{number + 1}", "artifact", ""))
+        routes.append(
+            {
+                **route,
+                "path": target,
+                "target": f"{origin}/",
+                "pattern": f"^{re.escape(target)}(?<rest>.*)$",
+                "redirects": [{"from": "/", "to": target}, *route["redirects"]],
+            }
+        )
+    matched = {route["path"] for route in routes if not route["prefix"]}
+    for route in routes:
+        route["prefix"] = route["prefix"] and route["path"] not in matched
+    offered = site.get("representations", discovered.get("representations", [r.name for r in ecosystem.representations]))
+    return {
+        "name": name,
+        "type": ecosystem.type,
+        "path": path,
+        "upstream": upstream,
+        "origins": origins,
+        "linked": ecosystem.linked,
+        "index": f"{path}{ecosystem.index}" if ecosystem.index else "",
+        "probe": site.get("probe", ecosystem.probe),
+        "serial_header": ecosystem.serial_header,
+        "mirror_info": ecosystem.mirror_info,
+        "representations": [
+            {"name": r.name, "media_types": list(r.media_types), "accept": r.accept} for r in ecosystem.representations
+        ],
+        "offered": [r.name for r in ecosystem.representations if r.name in offered],
+        # The first route that matches a path serves it; one that is a mere prefix can be matched without an expression.
+        "routes": sorted(routes, key=lambda route: -len(route["path"])),
+    }
+
+
+def resolve_sites(
+    entries: Iterable[object],
+    default_upstream: Callable[[str], str | None],
+    discovered: Mapping[str, Mapping[str, Any]],
+    own_addresses: Iterable[str],
+    own_port: int,
+) -> list[dict[str, Any]]:
+    """All sites of a mirror, resolved.
+
+    ``default_upstream`` gives the default repository URL of a type, or None.
+    ``discovered`` maps a site's name to what :mod:`linked_origins` returned for it.
+    ``own_addresses`` are the names and addresses of this mirror, which no site may have as its upstream.
+    Raises :class:`SiteError`.
+    """
+    if not isinstance(entries, list) or not entries:
+        raise SiteError("mirror_sites is not a list with at least one site; write for example mirror_sites: [pypi].")
+    own = {address.lower().strip("[]") for address in own_addresses if address}
+    sites: list[dict[str, Any]] = []
+    for position, entry in enumerate(entries):
+        site = as_dict(entry, position)
+        given = site.get("upstream") or default_upstream(site["type"])
+        if not given:
+            raise SiteError(f"Site '{site['name']}': type '{site['type']}' has no default upstream; set upstream: for it in mirror_sites.")
+        upstream = check_url(site["name"], "upstream", given)
+        host, port = host_and_port(upstream)
+        if host in own and port == own_port:
+            raise SiteError(f"Site '{site['name']}': upstream '{upstream}' is this mirror itself; set the registry's own address.")
+        resolved = resolve_site(site, upstream, discovered.get(site["name"], {}))
+        for other in sites:
+            if other["path"] == resolved["path"] or other["name"] == resolved["name"]:
+                raise SiteError(f"Sites '{other['name']}' and '{resolved['name']}' share the path {resolved['path']} or a name; give one another name and path.")
+            if other["path"].startswith(resolved["path"]) or resolved["path"].startswith(other["path"]):
+                raise SiteError(f"Site '{resolved['name']}': path {resolved['path']} and '{other['name']}' at {other['path']} lie within each other; set another path.")
+        sites.append(resolved)
+    return sites
+
+
+def mirror_document(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, engine: str) -> dict[str, Any]:
+    """What a mirror says of itself at /mirror.json: the one contract between it and all that use it.
+
+    ``mirror_info`` has the shape of ``zuul_site_mirror_info`` (zuul-jobs, Mirror Configuration).
+    """
+    sites = list(sites)
+    info: dict[str, Any] = {}
+    for site in sites:
+        if site["mirror_info"]:
+            info.setdefault(site["mirror_info"], {"url": url + site["index"].rstrip("/")})
+    return {
+        "version": 1,
+        "name": name,
+        "region": region,
+        "url": url,
+        "engine": engine,
+        "sites": [
+            {key: site[key] for key in ("name", "type", "path", "upstream", "origins", "index", "probe")}
+            | {
+                "representations": site["offered"],
+                "routes": [{key: route[key] for key in ("name", "kind", "path", "target")} for route in site["routes"]],
+            }
+            for site in sites
+        ],
+        "mirror_info": info,
+    }

@@ -1,0 +1,130 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mirror_preflight
+author: The nearby.mirrors founders
+version_added: 0.1.0
+short_description: Tells whether this host can serve as a mirror
+description:
+  - Looks at the ports, the disk and the certificate files that a mirror needs, before anything is changed.
+  - Fails with one sentence for each thing that is in the way.
+  - It only reads, so check mode makes no difference.
+options:
+  addresses:
+    description: Addresses that the mirror listens on.
+    type: list
+    elements: str
+    required: true
+  port:
+    description: TCP port that the mirror listens on.
+    type: int
+    required: true
+  pid_path:
+    description: File in which the mirror's server keeps its process id. A port that this process holds is not in the way.
+    type: path
+    required: true
+  cache_path:
+    description: Folder that the cache lives in. It need not exist yet.
+    type: path
+    required: true
+  min_free:
+    description: Bytes that have to stay free on the filesystem of O(cache_path), as a number with an optional C(k), C(m) or C(g).
+    type: str
+    required: true
+  ca_path:
+    description: File with the certificates that upstreams are verified against.
+    type: path
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Refuse what is in the way of a mirror
+  nearby.mirrors.mirror_preflight:
+    addresses: ["0.0.0.0"]
+    port: 80
+    pid_path: /run/nearby-mirror/nginx.pid
+    cache_path: /var/cache/nearby-mirror
+    min_free: 2g
+    ca_path: /etc/ssl/certs/ca-certificates.crt
+"""
+
+RETURN = r"""
+running:
+  description: Whether the mirror's server runs already.
+  type: bool
+  returned: always
+free:
+  description: Bytes that are free on the filesystem of the cache.
+  type: int
+  returned: always
+"""
+
+import os
+import re
+import ssl
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.host import free_bytes, listeners, overlaps, running_pid
+
+UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def size(text: str) -> int | None:
+    """Bytes from a size as Nginx writes it, or None where it is none."""
+    match = re.fullmatch(r"([0-9]+)([kmg]?)", text.strip().lower())
+    return int(match.group(1)) * UNITS[match.group(2)] if match else None
+
+
+def problems(params: dict, own_pid: int, free: int) -> list[str]:
+    found = []
+    for holder in listeners(params["port"]):
+        if any(overlaps(address, holder.address) for address in params["addresses"]) and not (own_pid and holder.pid == own_pid):
+            who = f"{holder.program} (process {holder.pid})" if holder.pid else "another program"
+            found.append(f"Port {holder.port} on {holder.address} is held by {who}; stop it or set mirror_port to another port.")
+            break
+    minimum = size(params["min_free"])
+    if minimum is None:
+        found.append(f"mirror_min_free '{params['min_free']}' is no size; write a number with k, m or g, for example 2g.")
+    elif free < minimum:
+        found.append(
+            f"The filesystem of {params['cache_path']} has {free >> 20} MiB free, less than mirror_min_free ({minimum >> 20} MiB);"
+            " free some, or set mirror_cache_path or mirror_min_free."
+        )
+    if not os.path.isfile(params["ca_path"]):
+        found.append(f"The certificate file {params['ca_path']} does not exist; install ca-certificates or set mirror_upstream_ca_path.")
+    else:
+        try:
+            ssl.create_default_context(cafile=params["ca_path"])
+        except (ssl.SSLError, OSError) as error:
+            found.append(f"The certificate file {params['ca_path']} cannot be read ({error}); set mirror_upstream_ca_path to a PEM bundle.")
+    return found
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "addresses": {"type": "list", "elements": "str", "required": True},
+            "port": {"type": "int", "required": True},
+            "pid_path": {"type": "path", "required": True},
+            "cache_path": {"type": "path", "required": True},
+            "min_free": {"type": "str", "required": True},
+            "ca_path": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    own_pid = running_pid(module.params["pid_path"])
+    free = free_bytes(module.params["cache_path"])
+    result = {"changed": False, "running": bool(own_pid), "free": free}
+    found = problems(module.params, own_pid, free)
+    if found:
+        module.fail_json(msg=" ".join(found), **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
