@@ -57,7 +57,9 @@ def default_upstream(type_name: str) -> str | None:
     try:
         from packageurl.validate import DEFINITIONS_BY_TYPE
     except ImportError as error:
-        raise AnsibleLookupError("The library packageurl-python is missing on the controller; run pip install packageurl-python there.") from error
+        raise AnsibleLookupError(
+            "The library packageurl-python is missing on the controller; run pip install packageurl-python there."
+        ) from error
     definition = DEFINITIONS_BY_TYPE.get(type_name)
     return getattr(definition, "default_repository_url", None) or None
 

@@ -126,7 +126,7 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
     origins = [check_url(name, "origins", origin) for origin in site.get("origins", discovered.get("origins", []))]
     files = file_paths(path, origins)
     upstream_origin = origin_of(upstream)
-    base = upstream[len(upstream_origin):] if upstream.startswith(upstream_origin) else urlsplit(upstream).path
+    base = upstream[len(upstream_origin) :] if upstream.startswith(upstream_origin) else urlsplit(upstream).path
 
     def resolved(route: Route) -> dict[str, Any]:
         return {
@@ -171,9 +171,7 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
         "probe": site.get("probe", ecosystem.probe),
         "serial_header": ecosystem.serial_header,
         "mirror_info": ecosystem.mirror_info,
-        "representations": [
-            {"name": r.name, "media_types": list(r.media_types), "accept": r.accept} for r in ecosystem.representations
-        ],
+        "representations": [{"name": r.name, "media_types": list(r.media_types), "accept": r.accept} for r in ecosystem.representations],
         "offered": [r.name for r in ecosystem.representations if r.name in offered],
         # The first route that matches a path serves it; one that is a mere prefix can be matched without an expression.
         "routes": sorted(routes, key=lambda route: -len(route["path"])),
@@ -210,9 +208,13 @@ def resolve_sites(
         resolved = resolve_site(site, upstream, discovered.get(site["name"], {}))
         for other in sites:
             if other["path"] == resolved["path"] or other["name"] == resolved["name"]:
-                raise SiteError(f"Sites '{other['name']}' and '{resolved['name']}' share the path {resolved['path']} or a name; give one another name and path.")
+                raise SiteError(
+                    f"Sites '{other['name']}' and '{resolved['name']}' share the path {resolved['path']} or a name; give one another name and path."
+                )
             if other["path"].startswith(resolved["path"]) or resolved["path"].startswith(other["path"]):
-                raise SiteError(f"Site '{resolved['name']}': path {resolved['path']} and '{other['name']}' at {other['path']} lie within each other; set another path.")
+                raise SiteError(
+                    f"Site '{resolved['name']}': path {resolved['path']} and '{other['name']}' at {other['path']} lie within each other; set another path."
+                )
         sites.append(resolved)
     return sites
 

@@ -1,0 +1,55 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The tests, by what they need. All run in the environment that `make setup-test` made."""
+
+from __future__ import annotations
+
+import os
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.stop_on_first_error = True
+PYTHON_CODE = ("plugins", "tests", "benchmark", "molecule", "tools", "noxfile.py")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Form and types; needs nothing."""
+    session.run("ruff", "check", *PYTHON_CODE)
+    session.run("ruff", "format", "--check", *PYTHON_CODE)
+    session.run("mypy", "plugins/module_utils")
+    session.run("yamllint", "--strict", ".")
+    session.run("ansible-lint", "--offline", "--profile", "production")
+    session.run("ansible-galaxy", "collection", "build", "--force", "--output-path", ".cache")
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """Logic; needs no network."""
+    session.run("pytest", "tests/unit", *session.posargs)
+
+
+@nox.session
+def behaviour(session: nox.Session) -> None:
+    """What an HTTP client sees, on loopback; needs the web servers."""
+    session.run("pytest", "tests/behaviour", *session.posargs)
+
+
+@nox.session
+def nodes(session: nox.Session) -> None:
+    """The role configure_mirrors against folders; needs nothing."""
+    session.run("pytest", "tests/nodes", *session.posargs)
+
+
+@nox.session
+def molecule(session: nox.Session) -> None:
+    """Real hosts; needs root and containers."""
+    session.run("molecule", "test", "--all", *session.posargs)
+
+
+@nox.session
+def clients(session: nox.Session) -> None:
+    """Real clients and registries through a mirror on this machine; needs root."""
+    session.run("pytest", "tests/clients", *session.posargs, env={"NO_COLOR": os.environ.get("NO_COLOR", "")})

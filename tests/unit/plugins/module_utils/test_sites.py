@@ -1,0 +1,164 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from ansible_collections.nearby.mirrors.plugins.module_utils.sites import SiteError, mirror_document, resolve_sites
+
+DEFAULTS = {"pypi": "https://index.example.org"}
+DISCOVERED = {"pypi": {"origins": ["https://files.example.org"], "representations": ["json", "v1html", "html"]}}
+
+
+def resolve(sites, discovered=DISCOVERED, own=("mirror.test", "192.0.2.1"), port=80):
+    return resolve_sites(sites, DEFAULTS.get, discovered, own, port)
+
+
+def routed(sites, path):
+    """The upstream URL for a path of the mirror, as an engine finds it: the first route that matches."""
+    for site in sites:
+        for route in site["routes"]:
+            match = re.match(route["pattern"].replace("(?<rest>", "(?P<rest>"), path)
+            if match:
+                return route["kind"], route["target"] + match["rest"]
+    return None
+
+
+def rewritten(site, body, route="simple"):
+    """A body as an engine rewrites it: at each place the first pair that fits, and no second look at what was put in."""
+    pairs = {link["from"]: link["to"] for found in site["routes"] if found["name"] == route for link in found["rewrite"]}
+    return re.sub("|".join(map(re.escape, pairs)), lambda match: pairs[match[0]], body)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/pypi/simple/six/", ("index", "https://index.example.org/simple/six/")),
+        ("/pypi/simple/", ("index", "https://index.example.org/simple/")),
+        ("/pypi/pypi/six/json", ("index", "https://index.example.org/pypi/six/json")),
+        ("/pypi/pypi/six/1.0/json", ("index", "https://index.example.org/pypi/six/1.0/json")),
+        ("/pypi/integrity/six/1.0/six.whl/provenance", ("index", "https://index.example.org/integrity/six/1.0/six.whl/provenance")),
+        ("/pypi/files/packages/a/six-1.0.tar.gz", ("artifact", "https://files.example.org/packages/a/six-1.0.tar.gz")),
+        ("/pypi/files/packages/a/x-1+l.whl.metadata", ("artifact", "https://files.example.org/packages/a/x-1+l.whl.metadata")),
+        ("/pypi/packages/a/six-1.0.tar.gz", ("artifact", "https://index.example.org/packages/a/six-1.0.tar.gz")),
+        ("/pypi/account/login/", None),
+        ("/pypi/pypi/six/rss", None),
+        ("/other/simple/six/", None),
+    ],
+)
+def test_paths_map_one_to_one_to_upstream(path, expected):
+    assert routed(resolve(["pypi"]), path) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"url":"https://files.example.org/packages/a.whl"', '"url":"/pypi/files/packages/a.whl"'),
+        ('<a href="https://files.example.org/packages/a.whl#sha256=1">', '<a href="/pypi/files/packages/a.whl#sha256=1">'),
+        ('"provenance":"https://index.example.org/integrity/a/1/a.whl/provenance"', '"provenance":"/pypi/integrity/a/1/a.whl/provenance"'),
+        ('<a href="https://index.example.org/packages/a.whl">', '<a href="/pypi/packages/a.whl">'),
+        ('<a href="/packages/a.whl">', '<a href="/pypi/packages/a.whl">'),
+        ('"url": "/packages/a.whl"', '"url": "/pypi/packages/a.whl"'),
+        ('<a href="../../packages/a.whl">', '<a href="../../packages/a.whl">'),
+        ("https://files.example.org.evil.test/", "https://files.example.org.evil.test/"),
+    ],
+)
+def test_links_stay_on_the_mirror(before, after):
+    assert rewritten(resolve(["pypi"])[0], before) == after
+
+
+def test_legacy_json_keeps_links_that_are_no_files():
+    body = '"project_url":"https://index.example.org/project/a/","url":"https://files.example.org/a.whl"'
+    assert (
+        rewritten(resolve(["pypi"])[0], body, "project") == '"project_url":"https://index.example.org/project/a/","url":"/pypi/files/a.whl"'
+    )
+
+
+def test_an_origin_that_is_the_index_itself_is_served_as_files():
+    site = resolve(["pypi"], {"pypi": {"origins": ["https://index.example.org"]}})[0]
+    assert rewritten(site, "https://index.example.org/packages/a.whl") == "/pypi/files/packages/a.whl"
+    assert rewritten(site, "https://index.example.org/integrity/a") == "/pypi/integrity/a"
+
+
+def test_further_origins_are_named_by_their_host():
+    origins = ["https://files.example.org", "http://cdn.test:8000"]
+    sites = resolve([{"type": "pypi", "origins": origins}])
+    assert routed(sites, "/pypi/files/a.whl") == ("artifact", "https://files.example.org/a.whl")
+    assert routed(sites, "/pypi/files-cdn.test-8000/a.whl") == ("artifact", "http://cdn.test:8000/a.whl")
+
+
+def test_upstream_with_a_base_path():
+    sites = resolve(
+        [{"name": "internal", "type": "pypi", "upstream": "https://host.test/repository/py/", "origins": ["https://host.test"]}]
+    )
+    assert routed(sites, "/internal/simple/a/") == ("index", "https://host.test/repository/py/simple/a/")
+    assert rewritten(sites[0], 'href="/repository/py/packages/a.whl"') == 'href="/internal/packages/a.whl"'
+    assert {"from": "/repository/py/", "to": "/internal/"} in sites[0]["routes"][0]["redirects"]
+
+
+def test_generic_knows_what_never_changes():
+    sites = resolve(
+        [{"name": "tools", "type": "generic", "upstream": "http://host.test", "immutable": [r"v[0-9]+/.+\.tgz"], "lifetime": 60}]
+    )
+    assert routed(sites, "/tools/v1/a.tgz") == ("artifact", "http://host.test/v1/a.tgz")
+    assert routed(sites, "/tools/latest/a.tgz") == ("index", "http://host.test/latest/a.tgz")
+    assert {route["lifetime"] for route in sites[0]["routes"]} == {60}
+    assert not any(route["prefix"] for route in sites[0]["routes"]), "a prefix would win over the expressions"
+
+
+def test_two_sites_of_one_type():
+    sites = resolve(["pypi", {"name": "cpu", "type": "pypi", "upstream": "https://cpu.test/whl", "origins": ["https://cpu.test"]}])
+    assert [site["index"] for site in sites] == ["/pypi/simple/", "/cpu/simple/"]
+    assert mirror_document(sites, "m", "r", "http://m.test", "nginx")["mirror_info"] == {"pypi": {"url": "http://m.test/pypi/simple"}}
+
+
+@pytest.mark.parametrize(
+    ("sites", "sentence"),
+    [
+        ([], "at least one site"),
+        ("pypi", "not a list"),
+        ([7], r"mirror_sites\[0\] is neither"),
+        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of generic, pypi"),
+        ([{"type": "pypi", "url": "x"}], "unknown option 'url'"),
+        ([{"type": "pypi", "name": "Py PI"}], "name 'Py PI'"),
+        ([{"type": "generic", "name": "g"}], "no default upstream; set upstream:"),
+        ([{"type": "pypi", "upstream": "index.example.org"}], "no scheme or host"),
+        ([{"type": "pypi", "upstream": "ftp://index.example.org"}], "no scheme or host"),
+        ([{"type": "pypi", "upstream": "https://user:word@index.example.org"}], "credentials"),
+        ([{"type": "pypi", "upstream": "https://index.example.org/?a=b"}], "more than scheme"),
+        ([{"type": "pypi", "upstream": "https://index.example.org/a;b"}], "more than scheme"),
+        ([{"type": "pypi", "upstream": "http://MIRROR.test"}], "is this mirror itself"),
+        ([{"type": "pypi", "upstream": "http://192.0.2.1/pypi"}], "is this mirror itself"),
+        ([{"type": "pypi", "origins": ["files.example.org"]}], "origins 'files.example.org' has no scheme"),
+        (["pypi", "pypi"], "share the path /pypi/"),
+        (["pypi", {"type": "pypi", "name": "b", "path": "/pypi/"}], "share the path /pypi/"),
+        (["pypi", {"type": "pypi", "name": "b", "path": "/pypi/b/"}], "lie within each other"),
+        ([{"type": "pypi", "path": "/"}], "path '/'"),
+        ([{"type": "pypi", "path": "/a b/"}], "path '/a b/'"),
+        ([{"type": "pypi", "path": "/../"}], "path '/../'"),
+        ([{"type": "pypi", "path": "/health/"}], "path '/health/'"),
+        ([{"type": "pypi", "lifetime": 0}], "lifetime '0'"),
+        ([{"type": "pypi", "lifetime": True}], "lifetime 'True'"),
+        ([{"type": "pypi", "immutable": ["a"]}], "take immutable out"),
+        ([{"type": "generic", "upstream": "http://h.test", "immutable": ["("]}], "no valid expression"),
+        ([{"type": "generic", "upstream": "http://h.test", "immutable": ['a"']}], "holds a quote"),
+        ([{"type": "generic", "upstream": "http://h.test", "immutable": "a"}], "not a list"),
+        ([{"type": "generic", "upstream": "http://h.test", "query": "yes"}], "query is neither"),
+    ],
+)
+def test_bad_input_gets_one_sentence(sites, sentence):
+    with pytest.raises(SiteError, match=sentence) as caught:
+        resolve(sites)
+    assert str(caught.value).count(". ") == 0 and str(caught.value).endswith(".")
+
+
+def test_another_port_of_this_host_may_be_an_upstream():
+    assert resolve([{"type": "pypi", "upstream": "http://mirror.test:3141"}])
+
+
+def test_what_upstream_does_not_offer_is_not_promised():
+    site = resolve(["pypi"], {"pypi": {"origins": ["https://files.example.org"], "representations": ["html"]}})[0]
+    assert site["offered"] == ["html"]
+    assert mirror_document([site], "m", "", "http://m.test", "nginx")["sites"][0]["representations"] == ["html"]

@@ -1,0 +1,53 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+
+import pytest
+from ansible_collections.nearby.mirrors.plugins.modules.mirror_preflight import problems, size
+
+BUNDLE = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
+
+
+@pytest.fixture
+def held():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def found(own_pid=0, free=10 << 30, **changes):
+    params = {"addresses": ["127.0.0.1"], "port": 1, "cache_path": "/c", "min_free": "2g", "ca_path": BUNDLE}
+    return problems(params | changes, own_pid, free)
+
+
+def test_nothing_in_the_way():
+    assert found() == []
+
+
+def test_a_held_port_names_the_holder(held):
+    (sentence,) = found(port=held)
+    assert f"Port {held} on 127.0.0.1 is held by" in sentence and f"process {os.getpid()}" in sentence
+    assert found(port=held, addresses=["0.0.0.0"])
+    assert found(port=held, addresses=["192.0.2.1"]) == []
+
+
+def test_the_mirror_itself_may_hold_its_port(held):
+    assert found(port=held, own_pid=os.getpid()) == []
+
+
+def test_disk_certificates_and_size(tmp_path):
+    assert "1024 MiB free, less than mirror_min_free (2048 MiB)" in found(free=1 << 30)[0]
+    assert "is no size" in found(min_free="lots")[0]
+    assert "does not exist" in found(ca_path=str(tmp_path / "none.pem"))[0]
+    (tmp_path / "bad.pem").write_text("nothing")
+    assert "cannot be read" in found(ca_path=str(tmp_path / "bad.pem"))[0]
+    assert len(found(free=0, ca_path="/none", port=1)) == 2, "all that is in the way is told at once"
+
+
+@pytest.mark.parametrize(("text", "expected"), [("2g", 2 << 30), ("10M", 10 << 20), ("5", 5), ("", None), ("2t", None)])
+def test_size(text, expected):
+    assert size(text) == expected
