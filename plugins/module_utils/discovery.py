@@ -1,0 +1,77 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which origins does a registry's index link to, and which representations does it offer? Asked of the registry itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from .http import Client, HttpError, Response, origin
+from .simple_api import MEDIA_TYPES, SERIAL_HEADER, Page, parse, representation
+
+NOTHING: dict[str, Any] = {"origins": [], "representations": [], "serial": False}
+
+
+class DiscoveryError(Exception):
+    """The registry could not be read. The text is one sentence: what, where, why, and what to set instead."""
+
+
+def discover(client: Client, site: Mapping[str, Any]) -> dict[str, Any]:
+    """`{origins, representations, serial}` of a site (name, type, upstream, probe). Raises DiscoveryError."""
+    return DISCOVERIES.get(site["type"], lambda _client, _site: dict(NOTHING))(client, site)
+
+
+def _pypi(client: Client, site: Mapping[str, Any]) -> dict[str, Any]:
+    upstream = site["upstream"].rstrip("/")
+    project = site.get("probe") or "pip"
+    url = f"{upstream}/simple/{project}/"
+    offered: list[str] = []
+    counts: Counter[str] = Counter()
+    serial = False
+    for kind, media_types in MEDIA_TYPES.items():
+        answer = _page(client, site["name"], url, media_types[0])
+        if answer is None:
+            continue
+        response, page = answer
+        if representation(response.media_type) == kind:
+            offered.append(kind)
+        linked = (urljoin(url, link) for link in page.links if urlsplit(link).netloc)
+        counts |= Counter(origin(link) for link in linked if not link.startswith(upstream + "/") and origin(link))
+        serial = serial or SERIAL_HEADER in response.headers or page.serial is not None
+    if not offered:
+        raise DiscoveryError("Site '{}': {} is to be had neither as JSON nor as HTML; set another upstream:.".format(site["name"], url))
+    own = origin(upstream)
+    return {
+        "origins": sorted(counts, key=lambda where: (where == own, -counts[where], where)),
+        "representations": offered,
+        "serial": serial,
+    }
+
+
+def _page(client: Client, name: str, url: str, accept: str) -> tuple[Response, Page] | None:
+    """The page and its answer; None where upstream does not have it in that representation."""
+    probe = f"set probe: to a project that it has, or origins:, in mirror_sites for site '{name}'"
+    try:
+        response = client.get(url, {"Accept": accept, "Accept-Encoding": "gzip"}, redirects=3)
+        body = response.decoded()
+    except HttpError as error:
+        advice = f"set origins: in mirror_sites for site '{name}', or let this host reach its upstream"
+        raise DiscoveryError(f"Site '{name}': {error}; {advice}.") from error
+    if response.status == 406:
+        return None
+    if response.status != 200:
+        raise DiscoveryError(f"Site '{name}': {url} answered {response.status}; {probe}.")
+    try:
+        page = parse(body, response.media_type, response.url)
+    except ValueError as error:
+        raise DiscoveryError(f"Site '{name}': {error}; {probe}.") from error
+    if not page.files:
+        raise DiscoveryError(f"Site '{name}': {url} lists no files; {probe}.")
+    return response, page
+
+
+# Types that are not here link to nothing outside their upstream.
+DISCOVERIES: dict[str, Callable[[Client, Mapping[str, Any]], dict[str, Any]]] = {"pypi": _pypi}

@@ -1,0 +1,129 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: linked_origins
+author: The nearby.mirrors founders
+version_added: 0.1.0
+short_description: Tells which origins a registry's index links to
+description:
+  - Asks each registry for the index page of one project, and tells to which origins its absolute links lead, which representations
+    it offers, and whether it gives a serial.
+  - It runs on the mirror, because what counts is what the mirror can reach.
+  - If a registry cannot be read it fails, and says which variable to set instead.
+options:
+  sites:
+    description: The sites to look at.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the site.
+        type: str
+        required: true
+      type:
+        description: Package-url type of the site. Only indexes of the type V(pypi) link to other origins.
+        type: str
+        required: true
+      upstream:
+        description: Base URL of the registry, above C(simple/).
+        type: str
+        required: true
+      probe:
+        description: A project that the registry has. If it is empty, V(pip) is taken for a site of type V(pypi).
+        type: str
+        default: ''
+extends_documentation_fragment:
+  - nearby.mirrors.http
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    description: It changes nothing, so check mode makes no difference.
+  diff_mode:
+    support: N/A
+    description: It changes nothing.
+  platform:
+    platforms: posix
+    support: full
+seealso:
+  - module: nearby.mirrors.cache_health
+"""
+
+EXAMPLES = r"""
+- name: Find out where the index keeps its files
+  nearby.mirrors.linked_origins:
+    sites:
+      - name: pypi
+        type: pypi
+        upstream: https://index.example.org
+        probe: sampleproject
+  register: discovered
+"""
+
+RETURN = r"""
+sites:
+  description: What was found, by the name of the site. A site that was not looked at because an earlier one failed is missing.
+  type: dict
+  returned: always
+  contains:
+    origins:
+      description:
+        - The origins of absolute links that lead out of the upstream, as C(scheme://host[:port]), the one with the most links first,
+          by name among equals.
+        - The upstream's own origin comes last, and is there only if links lead to it beside the upstream's path.
+      type: list
+      elements: str
+      sample: [https://files.example.org]
+    representations:
+      description: Which of V(json), V(v1html) and V(html) the registry answers with when it is asked for them.
+      type: list
+      elements: str
+      sample: [json, v1html, html]
+    serial:
+      description: Whether the registry gives a serial with its pages.
+      type: bool
+      sample: true
+  sample:
+    pypi:
+      origins: [https://files.example.org]
+      representations: [json, v1html, html]
+      serial: true
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.nearby.mirrors.plugins.module_utils.discovery import DiscoveryError, discover
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
+
+
+def main() -> None:
+    site = {
+        "name": {"type": "str", "required": True},
+        "type": {"type": "str", "required": True},
+        "upstream": {"type": "str", "required": True},
+        "probe": {"type": "str", "default": ""},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "sites": {"type": "list", "elements": "dict", "required": True, "options": site},
+            "ca_path": {"type": "path", "default": ""},
+            "timeout": {"type": "float", "default": 30},
+        },
+        supports_check_mode=True,
+    )
+    client = Client(ca_path=module.params["ca_path"], timeout=module.params["timeout"])
+    found: dict = {}
+    for given in module.params["sites"]:
+        try:
+            found[given["name"]] = discover(client, given)
+        except DiscoveryError as error:
+            module.fail_json(msg=str(error), changed=False, sites=found)
+    module.exit_json(changed=False, sites=found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is found out about a registry from its index."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from ansible_collections.nearby.mirrors.plugins.module_utils.discovery import DiscoveryError, discover
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import Headers, Response
+
+SITE = {"name": "main", "type": "pypi", "upstream": "https://index.test", "probe": "demo"}
+
+
+def pages(text, status=200, media_type="text/html", **headers):
+    """A fault that answers every request for the page with this."""
+    made = Response(status, Headers({"Content-Type": media_type, **headers}), text.encode(), "https://index.test/simple/demo/")
+    return lambda _method, _url, _headers, _response: made
+
+
+def test_pypi(world):
+    assert discover(world, SITE) == {
+        "origins": ["https://files.test"],
+        "representations": ["json", "v1html", "html"],
+        "serial": True,
+    }
+    assert {headers["Accept-Encoding"] for _method, _url, headers in world.asked} == {"gzip"}
+
+
+def test_html_whatever_is_asked_for(world):
+    world.offered, world.serial["https://index.test"] = ("html",), ""
+    found = discover(world, SITE)
+    assert found["representations"] == ["html"] and found["serial"] is False and found["origins"][0] == "https://files.test"
+
+
+def test_a_representation_that_is_refused_is_not_offered(world):
+    world.faults.append(lambda _m, _u, headers, response: replace(response, status=406) if "html" in headers["Accept"] else response)
+    assert discover(world, SITE)["representations"] == ["json"]
+
+
+LINKS = {
+    "the most first, then by name, nothing below upstream": (
+        ["https://index.test/1.whl", "https://b.test/1.whl", "https://a.test/1.whl", "https://c.test:444/1.whl", "https://c.test:444/2.whl"],
+        ["https://c.test:444", "https://a.test", "https://b.test"]),
+    "relative links": (["../../packages/1.whl", "/packages/2.whl"], []),
+    "without a scheme": (["//files.test/1.whl"], ["https://files.test"]),
+    "default ports": (["https://files.test:443/1.whl", "https://files.test/2.whl"], ["https://files.test"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_origins(world, name):
+    links, expected = LINKS[name]
+    world.faults.append(pages("".join(f'<a href="{link}">x</a>' for link in links)))
+    assert discover(world, SITE)["origins"] == expected
+
+
+def test_links_beside_the_upstreams_path(world):
+    links = ["https://index.test/base/1.whl", "https://index.test/f/2.whl", "https://index.test/f/3.whl", "https://files.test/1.whl"]
+    world.faults.append(pages("".join(f'<a href="{link}">x</a>' for link in links)))
+    assert discover(world, {**SITE, "upstream": "https://index.test/base"})["origins"] == ["https://files.test", "https://index.test"]
+
+
+PROBE = "; set probe: to a project that it has, or origins:, in mirror_sites for site 'main'."
+REACH = "; set origins: in mirror_sites for site 'main', or let this host reach its upstream."
+REFUSALS = {
+    "not there": (pages("", 404), "https://index.test/simple/demo/ answered 404" + PROBE),
+    "no files": (pages("<html>Please log in</html>"), "https://index.test/simple/demo/ lists no files" + PROBE),
+    "no index": (pages("{}", media_type="application/json"), "type 'application/json', which is no index page" + PROBE),
+    "no encoding": (pages("x", **{"Content-Encoding": "br"}), REACH),
+    "nothing acceptable": (pages("", 406), "is to be had neither as JSON nor as HTML; set another upstream:."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusal(world, name):
+    fault, sentence = REFUSALS[name]
+    world.faults.append(fault)
+    with pytest.raises(DiscoveryError) as caught:
+        discover(world, SITE)
+    assert str(caught.value).startswith("Site 'main': ") and str(caught.value).endswith(sentence)
+
+
+def test_without_reach_it_says_what_to_set(world, unreachable):
+    world.faults.append(unreachable)
+    with pytest.raises(DiscoveryError) as caught:
+        discover(world, SITE)
+    assert str(caught.value) == (
+        "Site 'main': GET https://index.test/simple/demo/ failed: the connection was refused; "
+        "set origins: in mirror_sites for site 'main', or let this host reach its upstream."
+    )
+
+
+def test_a_default_project_is_looked_at(world):
+    world.faults.append(pages("", 404))
+    with pytest.raises(DiscoveryError, match="https://index.test/simple/pip/ answered"):
+        discover(world, {**SITE, "upstream": "https://index.test/", "probe": ""})
+
+
+@pytest.mark.parametrize("kind", ["generic", "deb"])
+def test_other_types_link_to_nothing(world, kind):
+    assert discover(world, {**SITE, "type": kind}) == {"origins": [], "representations": [], "serial": False}
+    assert not world.asked
