@@ -5,6 +5,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
+# An interceptor of outgoing TLS is trusted where the machine's own bundle trusts it, by pip and uv too.
+BUNDLE := $(wildcard /etc/ssl/certs/ca-certificates.crt)
+ifneq ($(BUNDLE),)
+export PIP_CERT ?= $(BUNDLE)
+export SSL_CERT_FILE ?= $(BUNDLE)
+endif
 LINK := .collections/ansible_collections/nearby/mirrors
 
 .PHONY: help setup setup-test host quickstart clean-quickstart test test-fast benchmark build clean
@@ -17,7 +23,7 @@ $(LINK):
 	ln -sfn ../../.. $@
 
 .venv/controller: requirements.txt
-	test "$$(id -u)" != 0 || $(PYTHON) -c 'import ensurepip' 2>/dev/null || (apt-get update -q && apt-get install -qy python3-venv)
+	test -x $(BIN)/pip || $(PYTHON) -c 'import ensurepip' 2>/dev/null || tests/host-packages python3-venv
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -r requirements.txt
 	touch $@
@@ -30,7 +36,7 @@ setup: .venv/controller $(LINK)
 setup-test: .venv/test $(LINK)
 
 host: ## install the Debian packages that the tests need (root)
-	tests/host-packages
+	tests/host-packages nginx podman runc iptables mmdebstrap netavark aardvark-dns wrk openssh-client
 
 quickstart: setup ## a mirror on this machine at 127.0.0.1:8080, and real installs through it (root)
 	ansible-playbook nearby.mirrors.quickstart
@@ -39,10 +45,11 @@ quickstart: setup ## a mirror on this machine at 127.0.0.1:8080, and real instal
 
 clean-quickstart: setup ## take off all that quickstart put on this machine (root)
 	ansible-playbook nearby.mirrors.quickstart -e mirror_state=absent
+	tests/host-packages --remove
 	rm -rf .venv .collections
 
-test: setup-test host ## lint, unit, behaviour, nodes, clients, molecule (root)
-	$(BIN)/nox -s lint unit behaviour nodes molecule clients
+test: setup-test host ## lint, unit, behaviour, nodes, deploy, clients, molecule (root)
+	$(BIN)/nox -s lint unit behaviour nodes deploy clients molecule
 
 test-fast: setup-test ## what needs neither root nor containers
 	$(BIN)/nox -s lint unit behaviour nodes

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-
 import nox
 
 nox.options.default_venv_backend = "none"
@@ -44,6 +42,12 @@ def nodes(session: nox.Session) -> None:
 
 
 @nox.session
+def deploy(session: nox.Session) -> None:
+    """The role mirror on this machine; needs root."""
+    session.run("pytest", "tests/deploy", *session.posargs)
+
+
+@nox.session
 def molecule(session: nox.Session) -> None:
     """Real hosts; needs root and containers."""
     session.run("molecule", "test", "--all", *session.posargs)
@@ -52,4 +56,4 @@ def molecule(session: nox.Session) -> None:
 @nox.session
 def clients(session: nox.Session) -> None:
     """Real clients and registries through a mirror on this machine; needs root."""
-    session.run("pytest", "tests/clients", *session.posargs, env={"NO_COLOR": os.environ.get("NO_COLOR", "")})
+    session.run("pytest", "tests/clients", *session.posargs)

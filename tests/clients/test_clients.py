@@ -9,28 +9,14 @@ Needs root and the registries. Where one cannot be reached these tests fail, unl
 from __future__ import annotations
 
 import os
-import re
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from deploying import deployed
 from installs import Mirror, install, table
 from packageurl.validate import DEFINITIONS_BY_TYPE
-
-URL = "http://127.0.0.1:8080"
-
-
-def playbook(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["ansible-playbook", "nearby.mirrors.quickstart", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-
-
-def recap(output: str) -> dict[str, int]:
-    """The counters of ansible-playbook's last line."""
-    return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", output.strip().splitlines()[-1])}
 
 
 @pytest.fixture(scope="session")
@@ -47,29 +33,8 @@ def registry() -> None:
 
 @pytest.fixture(scope="session")
 def mirror(registry: None) -> Iterator[Mirror]:
-    if os.geteuid() != 0:
-        pytest.fail("These tests deploy a mirror on this machine; run them as root.")
-    checked = playbook("--check")
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    deployed = playbook()
-    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-    yield Mirror(URL)
-    removed = playbook("-e", "mirror_state=absent")
-    assert removed.returncode == 0, removed.stdout + removed.stderr
-    left = [
-        path
-        for path in ("/etc/nearby-mirror", "/var/cache/nearby-mirror", "/var/lib/nearby-mirror", "/run/nearby-mirror")
-        if Path(path).exists()
-    ]
-    assert not left
-    with pytest.raises(OSError):
-        urllib.request.urlopen(f"{URL}/health", timeout=5)
-
-
-def test_a_second_deploy_changes_nothing(mirror: Mirror) -> None:
-    result = playbook()
-    assert result.returncode == 0, result.stdout
-    assert recap(result.stdout)["changed"] == 0, result.stdout
+    with deployed() as url:
+        yield Mirror(url)
 
 
 @pytest.mark.parametrize("client", ["pip", "uv"])

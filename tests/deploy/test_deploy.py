@@ -1,0 +1,138 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What an operator sees of a deploy on this machine, with the fixture registry as upstream. Needs root, no network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from deploying import FOLDERS, deployed, quickstart, recap
+from registry import Registry
+
+INDEX = "/pypi/simple/sampleproj/"
+NGINX_PID = Path("/run/nearby-mirror/nginx.pid")
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Registry]:
+    with Registry() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def site(registry: Registry) -> dict:
+    return {"type": "pypi", "upstream": registry.index_url, "probe": "sampleproj", "lifetime": 2}
+
+
+@pytest.fixture(scope="module")
+def mirror(site: dict) -> Iterator[str]:
+    checked = quickstart("--check", mirror_sites=[site])
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert not FOLDERS[0].exists(), "check mode changed something"
+    with deployed(mirror_sites=[site]) as url:
+        yield url
+
+
+def get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=20) as response:
+        return response.read()
+
+
+def state() -> dict[str, str]:
+    """All that a deploy may change: the server's process, the digests of its configuration and of what it publishes."""
+    files = [file for folder in (FOLDERS[0], FOLDERS[2] / "www") for file in folder.rglob("*") if file.is_file()]
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files} | {"pid": NGINX_PID.read_text()}
+
+
+def test_a_second_deploy_and_a_check_change_nothing(mirror: str, site: dict) -> None:
+    for arguments in ([], ["--check"]):
+        result = quickstart(*arguments, mirror_sites=[site])
+        assert result.returncode == 0, result.stdout
+        assert recap(result.stdout)["changed"] == 0, result.stdout
+
+
+def test_a_changed_configuration_is_in_force_without_a_restart(mirror: str, site: dict) -> None:
+    before = NGINX_PID.read_text()
+    result = quickstart(mirror_sites=[site, {"name": "tools", "type": "generic", "upstream": site["upstream"]}])
+    assert result.returncode == 0, result.stdout
+    assert NGINX_PID.read_text() == before
+    assert get(f"{mirror}/tools/simple/sampleproj/")
+    assert [entry["name"] for entry in json.loads(get(f"{mirror}/mirror.json"))["sites"]] == ["pypi", "tools"]
+    assert quickstart(mirror_sites=[site]).returncode == 0
+
+
+BAD_INPUT = {
+    "unknown type": ({"mirror_sites": ["conda"]}, "type 'conda' is unknown; set one of"),
+    "no default upstream": ({"mirror_sites": [{"name": "tools", "type": "generic"}]}, "no default upstream; set upstream:"),
+    "two sites with one path": ({"mirror_sites": ["pypi", {"name": "b", "type": "pypi", "path": "/pypi/"}]}, "share the path /pypi/"),
+    "upstream without a scheme": ({"mirror_sites": [{"type": "pypi", "upstream": "index.test"}]}, "has no scheme or host"),
+    "upstream with credentials": ({"mirror_sites": [{"type": "pypi", "upstream": "https://a:b@index.test"}]}, "has credentials in it"),
+    "upstream is this mirror": ({"mirror_sites": [{"type": "pypi", "upstream": "http://localhost:8080/pypi"}]}, "is this mirror itself"),
+    "upstream out of reach": ({"mirror_sites": [{"type": "pypi", "upstream": "http://127.0.0.1:1"}]}, "set origins:"),
+    "less free disk than the minimum": ({"mirror_min_free": "900000g"}, "less than mirror_min_free"),
+    "missing CA file": ({"mirror_upstream_ca_path": "/nowhere/ca.pem"}, "/nowhere/ca.pem does not exist"),
+    "engine that does not exist": ({"mirror_engine": "varnish"}, "value of mirror_engine must be one of: nginx, got: varnish"),
+    # The role's own list is emptied, since this machine has only one operating system.
+    "operating system": ({"__mirror_supported": {"Debian": ["99"]}}, "the role mirror supports Debian 99"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+def test_bad_input_leaves_a_running_mirror_as_it_was(mirror: str, site: dict, name: str) -> None:
+    variables, sentence = BAD_INPUT[name]
+    refused(mirror, {"mirror_sites": [site]} | variables, sentence)
+
+
+def refused(mirror: str, variables: dict, sentence: str, *arguments: str) -> None:
+    before, page = state(), get(f"{mirror}{INDEX}")
+    result = quickstart(*arguments, **variables)
+    assert result.returncode != 0, result.stdout
+    assert recap(result.stdout)["changed"] == 0, result.stdout
+    output = re.sub(r"\s+", " ", result.stdout + result.stderr)
+    assert sentence in output, output
+    assert state() == before
+    assert get(f"{mirror}{INDEX}") == page
+
+
+def test_a_held_port_is_refused_and_its_holder_named(mirror: str, site: dict) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        refused(mirror, {"mirror_sites": [site], "mirror_port": port}, f"Port {port} on 127.0.0.1 is held by")
+
+
+def test_without_root_it_is_refused(mirror: str, site: dict) -> None:
+    variables = {"mirror_sites": [site], "ansible_remote_tmp": "/tmp/nearby-test-nobody"}
+    refused(mirror, variables, "set become to true or log in as root", "--become", "--become-user", "nobody", "--become-method", "su")
+
+
+def test_a_configuration_that_the_server_refuses_never_replaces_a_running_one(mirror: str, site: dict) -> None:
+    refused(mirror, {"mirror_sites": [site], "mirror_slice_size": "many"}, "slice")
+
+
+def test_what_was_seen_is_served_when_the_registry_is_gone_and_the_server_was_killed(mirror: str, site: dict, registry: Registry) -> None:
+    page = get(f"{mirror}{INDEX}")
+    registry.vanish()
+    try:
+        pids = [int(NGINX_PID.read_text())]
+        pids += [int(pid) for pid in Path(f"/proc/{pids[0]}/task/{pids[0]}/children").read_text().split()]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(1)
+        files = [site["upstream"].rsplit(":", 1)[0] + ":1"]
+        result = quickstart(mirror_sites=[site | {"origins": files}], mirror_verify=False)
+        assert result.returncode == 0, result.stdout
+        assert get(f"{mirror}{INDEX}") == page
+    finally:
+        registry.back()
+        assert quickstart(mirror_sites=[site]).returncode == 0

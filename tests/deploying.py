@@ -1,0 +1,49 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A mirror on this machine, deployed with the collection's own playbook and taken off again. Needs root."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+URL = "http://127.0.0.1:8080"
+FOLDERS = [Path(path) for path in ("/etc/nearby-mirror", "/var/cache/nearby-mirror", "/var/lib/nearby-mirror", "/var/log/nearby-mirror")]
+
+
+def quickstart(*arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+    """One run of the quickstart playbook with the given variables."""
+    command = ["ansible-playbook", "nearby.mirrors.quickstart", *arguments, "-e", json.dumps(variables)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+
+
+def recap(output: str) -> dict[str, int]:
+    """The counters in the last line that ansible-playbook printed."""
+    return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", output.strip().splitlines()[-1])}
+
+
+@contextlib.contextmanager
+def deployed(**variables: Any) -> Iterator[str]:
+    """The mirror's base URL while it is there; afterwards nothing of it is left."""
+    assert os.geteuid() == 0, "This deploys a mirror on this machine; run it as root."
+    here = [str(folder) for folder in FOLDERS if folder.exists()]
+    assert not here, f"A mirror is deployed on this machine already ({here[0]}); take it off first (make clean-quickstart)."
+    result = quickstart(**variables)
+    try:
+        assert result.returncode == 0, result.stdout + result.stderr
+        yield URL
+    finally:
+        removed = quickstart(mirror_state="absent")
+        assert removed.returncode == 0, removed.stdout + removed.stderr
+    assert not [folder for folder in FOLDERS if folder.exists()]
+    with contextlib.suppress(OSError):
+        urllib.request.urlopen(f"{URL}/health", timeout=5)
+        raise AssertionError("It still answers.")
