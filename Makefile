@@ -48,8 +48,8 @@ clean-quickstart: setup ## take off all that quickstart put on this machine (roo
 	tests/host-packages --remove
 	rm -rf .venv .collections
 
-test: setup-test host ## lint, unit, behaviour, nodes, deploy, clients, molecule (root)
-	$(BIN)/nox -s lint unit behaviour nodes deploy clients molecule
+test: setup-test host ## everything: lint, unit, behaviour, nodes, deploy, clients, quickstart, molecule (root)
+	$(BIN)/nox -s lint unit behaviour nodes deploy clients quickstart molecule
 
 test-fast: setup-test ## what needs neither root nor containers
 	$(BIN)/nox -s lint unit behaviour nodes

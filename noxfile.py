@@ -48,6 +48,12 @@ def deploy(session: nox.Session) -> None:
 
 
 @nox.session
+def quickstart(session: nox.Session) -> None:
+    """The README's first command on fresh machines; needs root, containers and PyPI."""
+    session.run("pytest", "tests/quickstart", *session.posargs)
+
+
+@nox.session
 def molecule(session: nox.Session) -> None:
     """Real hosts; needs root and containers."""
     session.run("molecule", "test", "--all", *session.posargs)

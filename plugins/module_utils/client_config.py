@@ -1,0 +1,634 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write clients' configuration files so that the first originals can be put back, byte for byte.
+
+`<saved>/state.json` holds what was there before the first run:
+
+    {"version": 1, "directories": [path, ...],
+     "files": {path: {"before": entry, "written": [sha256, ...], "ours": text}}}
+
+An entry is `{"kind": "absent"}` or `{"kind": "file" or "link", "target", "mode" (octal), "uid", "gid", "mtime_ns",
+"content" (base64)}`; what a link leads to is kept as its content. Paths are as the configured system sees them, without
+`root`, so an image that was configured from outside can be put back from inside.
+"""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shlex
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+tomllib: ModuleType | None
+try:
+    import tomllib
+except ImportError:  # Python 3.10 and older
+    tomllib = None
+
+VERSION = 1
+LISTS = ("trusted-host",)
+MAX_LINKS = 16
+
+
+class ConfigError(Exception):
+    """Nothing was changed. The text is one sentence without a full stop."""
+
+
+# -- what a file should say ---------------------------------------------------------------------------------------
+
+
+def merge_nothing(base: str, ours: str, old: str = "") -> str:
+    """The file is ours alone."""
+    return ours
+
+
+def merge_pip(base: str, ours: str, old: str = "") -> str:
+    """`base` with the options of `ours` set; everything else, comments and order too, stays as it is.
+
+    Options in LISTS gain our values and lose those of `old`, what an earlier run had added. Source: pip, "Configuration".
+    Raises ConfigError where `base` is not what pip reads.
+    """
+    if not base.strip():
+        return ours
+    before, wanted, former = (_pip_options(text) for text in (base, ours, old))
+    expected = dict(before)
+    for key in {**former, **wanted}:
+        value = wanted.get(key)
+        if key[1] in LISTS:
+            gone, added = former.get(key, "").split(), (value or "").split()
+            kept = [item for item in before.get(key, "").split() if item not in gone and item not in added]
+            value = " ".join(kept + added) or None
+        elif key not in wanted:
+            continue
+        expected.pop(key, None)
+        if value is not None:
+            expected[key] = value
+    lines = base.splitlines(keepends=True)
+    for key in {**former, **wanted}:
+        if expected.get(key) != before.get(key):
+            lines = _set_pip_option(lines, key, expected.get(key))
+    text = "".join(lines)
+    if _pip_options(text) != expected:
+        raise ConfigError("has a form that cannot be merged with the mirror's settings; put its options into plain lines")
+    return text
+
+
+def _pip_options(text: str) -> dict[tuple[str, str], str]:
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        raise ConfigError(f"is not a configuration that pip reads ({_one_line(error)})") from error
+    return {(section, _pip_name(name)): value for section in parser.sections() for name, value in parser.items(section)}
+
+
+def _pip_name(name: str) -> str:
+    name = name.strip().lower().replace("_", "-")
+    return name[2:] if name.startswith("--") else name
+
+
+def _pip_lines(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """`(section, option, line)`; the option is "" for headers, comments and empty lines. Nesting as in configparser."""
+    section = option = ""
+    depth = 0
+    for line in lines:
+        content, indent = line.strip(), len(line) - len(line.lstrip())
+        if not content or content[0] in "#;":
+            yield section, "", line
+        elif option and indent > depth:
+            yield section, option, line
+        elif content.startswith("[") and "]" in content:
+            section, option = content[1 : content.rindex("]")], ""
+            yield section, "", line
+        else:
+            option, depth = _pip_name(re.split("[=:]", content, maxsplit=1)[0]), indent
+            yield section, option, line
+
+
+def _set_pip_option(lines: list[str], key: tuple[str, str], value: str | None) -> list[str]:
+    """The lines with the option set, at its present place or right below its section's header; None removes it.
+
+    It is indented like its neighbours, since configparser takes what is indented deeper for a continuation.
+    """
+    newline = "\r\n" if any(line.endswith("\r\n") for line in lines) else "\n"
+    result: list[str] = []
+    place = header = -1
+    indent = None
+    for section, option, line in _pip_lines(lines):
+        if section == key[0] and option and (indent is None or place < 0 and option == key[1]):
+            indent = line[: len(line) - len(line.lstrip())]
+        if (section, option) == key:
+            place = len(result) if place < 0 else place
+            continue
+        result.append(line if line.endswith("\n") else line + newline)
+        if section == key[0] and header < 0:
+            header = len(result)
+    if value is None:
+        return result
+    if place < 0 and header < 0:
+        result.append(f"[{key[0]}]{newline}")
+        header = len(result)
+    place = header if place < 0 else place
+    return result[:place] + [f"{indent or ''}{key[1]} = {value}{newline}"] + result[place:]
+
+
+def merge_uv(base: str, ours: str, old: str = "") -> str:
+    """`base` with our `[[index]]` in front of every table, so that it is the first of the default indexes: uv uses
+    that one. What an earlier run had put in (`old`) is taken out. Raises ConfigError.
+
+    Source: uv, "Configuration files" and "Package indexes".
+    """
+    if old:
+        base = base.replace(old + "\n", "").replace(old, "")
+    if not base.strip():
+        return ours
+    before = _toml(base)
+    if re.search(r"(?m)^\s*index\s*=", base):
+        raise ConfigError("defines index as an inline list; write [[index]] tables instead")
+    lines = base.splitlines(keepends=True)
+    header = re.compile(r"\s*\[{1,2}\s*[\w.\"' -]+\s*\]{1,2}\s*(#.*)?$")
+    place = next((at for at, line in enumerate(lines) if header.match(line)), len(lines))
+    while 0 < place < len(lines) and lines[place - 1].lstrip().startswith("#"):
+        place -= 1
+    head, tail = "".join(lines[:place]), "".join(lines[place:])
+    if head and not head.endswith("\n"):
+        head += "\n"
+    text = head + ours + ("\n" + tail if tail else "")
+    if before is not None:
+        expected = dict(before, index=(_toml(ours) or {}).get("index", []) + before.get("index", []))
+        if _toml(text) != expected:
+            raise ConfigError("has a form that cannot be merged with the mirror's index; put [[index]] tables last")
+    return text
+
+
+def _toml(text: str) -> dict[str, Any] | None:
+    if tomllib is None:
+        return None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"is not valid TOML ({_one_line(error)})") from error
+
+
+MERGES: dict[str, Callable[[str, str, str], str]] = {
+    "none": merge_nothing,
+    "environment": merge_nothing,
+    "pip": merge_pip,
+    "uv": merge_uv,
+}
+
+
+def with_trusted_hosts(text: str, hosts: Sequence[str]) -> str:
+    """`text` with PIP_TRUSTED_HOST extended by `hosts`: the variable hides the option of pip.conf instead of adding to
+    it, and what pip.conf trusts has to stay trusted.
+    """
+
+    def extended(match: re.Match[str]) -> str:
+        export, value = match.group(1), shlex.split(match.group(2)) if match.group(1) else match.group(2).split()
+        union = " ".join([host for host in hosts if host not in value] + list(value))
+        return f"{export}PIP_TRUSTED_HOST={shlex.quote(union) if export else union}"
+
+    return re.sub(r"(?m)^(export |)PIP_TRUSTED_HOST=(.*)$", extended, text)
+
+
+def remarks(path: str, merge: str, text: str) -> list[str]:
+    """What in a merged file still leads its client past the mirror, a sentence each."""
+    found = []
+    if merge == "pip":
+        for (section, option), value in _pip_options(text).items():
+            name = f"{path}: [{section}] {option}"
+            if option == "extra-index-url":
+                found.append(name + " is kept, and pip takes packages from there as well as from the mirror")
+            elif option == "no-index" and value.strip().lower() not in ("false", "no", "off", "0", ""):
+                found.append(name + " is kept, and pip asks no index at all, not even the mirror")
+            elif option == "index-url" and section != "global":
+                found.append(name + " is kept, and pip prefers it to the mirror")
+    elif merge == "uv":
+        parsed = _toml(text) or {}
+        others = [str(index.get("url")) for index in parsed.get("index", []) if not index.get("default")]
+        for url in others + list(parsed.get("extra-index-url", [])):
+            found.append(f"{path}: the index {url} is kept, and uv asks it before the mirror")
+        if parsed.get("no-index"):
+            found.append(f"{path}: no-index is kept, and uv asks no index at all, not even the mirror")
+    return found
+
+
+# -- what is on the disk ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One path: `kind` is absent, file or link. `content` of a link is that of the file it leads to."""
+
+    kind: str = "absent"
+    content: bytes = b""
+    mode: int = 0o644
+    uid: int = -1
+    gid: int = -1
+    mtime_ns: int = 0
+    target: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.content.decode("utf-8", "surrogateescape")
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.content).hexdigest() if self.kind == "file" else ""
+
+    def same(self, other: Entry) -> bool:
+        """Whether both are the same to whoever reads them; the time of change is left out."""
+        if self.kind == "file" == other.kind:
+            return (self.content, self.mode, self.uid, self.gid) == (other.content, other.mode, other.uid, other.gid)
+        return (self.kind, self.target) == (other.kind, other.target)
+
+    def as_json(self) -> dict[str, Any]:
+        if self.kind == "absent":
+            return {"kind": "absent"}
+        return {
+            "kind": self.kind,
+            "target": self.target,
+            "mode": f"{self.mode:04o}",
+            "uid": self.uid,
+            "gid": self.gid,
+            "mtime_ns": self.mtime_ns,
+            "content": base64.b64encode(self.content).decode("ascii"),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Entry:
+        if data["kind"] == "absent":
+            return cls()
+        return cls(
+            data["kind"],
+            base64.b64decode(data["content"]),
+            int(data["mode"], 8),
+            data["uid"],
+            data["gid"],
+            data["mtime_ns"],
+            data["target"],
+        )
+
+
+@dataclass(frozen=True)
+class Change:
+    """One path from `before` to `after`; `action` is the word for it: written, restored, removed, kept or recorded."""
+
+    path: str
+    before: Entry
+    after: Entry
+    action: str
+
+
+class Tree:
+    """The files below `root`, named by the paths that the configured system sees; nothing outside is ever touched."""
+
+    def __init__(self, root: str = "", home: str = "") -> None:
+        self.root = os.path.realpath(root).rstrip("/") if root else ""
+        self.home = os.path.normpath(home) if home else ""
+        if root and (not os.path.isabs(root) or not os.path.isdir(root)):
+            raise ConfigError(f"the root {root} (configure_mirrors_root) is not a directory with an absolute path")
+        if home and not os.path.isabs(home):
+            raise ConfigError(f"the home {home} (configure_mirrors_home) is not an absolute path")
+
+    def absolute(self, path: str) -> str:
+        """`path` as the configured system sees it; a relative one is below the home."""
+        return os.path.normpath(path if os.path.isabs(path) else os.path.join(self.home, path))
+
+    def private(self, path: str) -> bool:
+        return bool(self.home) and self.absolute(path).startswith(self.home + "/")
+
+    def real(self, path: str) -> str:
+        """Where `path` is on this host. Raises ConfigError where a link leads out of the root."""
+        real = self.root + self.absolute(path)
+        if self.root:
+            parent = os.path.realpath(os.path.dirname(real))
+            if parent != self.root and not parent.startswith(self.root + "/"):
+                raise ConfigError(f"{path} leads out of {self.root} by a symbolic link")
+        return real
+
+    def read(self, path: str) -> Entry:
+        real = self.real(path)
+        try:
+            status = os.lstat(real)
+            target = os.readlink(real) if stat.S_ISLNK(status.st_mode) else ""
+            if target:
+                end = self._follow(real)
+                if not os.path.exists(end):
+                    return Entry("link", target=target)
+                status, real = os.stat(end), end
+            if not stat.S_ISREG(status.st_mode):
+                raise ConfigError(f"{path} is not a file")
+            with open(real, "rb") as stream:
+                content = stream.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return Entry()
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        mode = stat.S_IMODE(status.st_mode)
+        kind = "link" if target else "file"
+        return Entry(kind, content, mode, status.st_uid, status.st_gid, status.st_mtime_ns, target)
+
+    def _follow(self, real: str) -> str:
+        for _hop in range(MAX_LINKS):
+            if not os.path.islink(real):
+                return real
+            target = os.readlink(real)
+            real = self.root + target if os.path.isabs(target) else os.path.join(os.path.dirname(real), target)
+            real = self.real(os.path.normpath(real)[len(self.root) :])
+        raise ConfigError(f"{real[len(self.root) :]} is a loop of symbolic links")
+
+    def exists(self, path: str) -> bool:
+        return os.path.lexists(self.real(path))
+
+    def ancestor(self, path: str) -> str:
+        """The nearest folder above `path` that is there."""
+        folder = os.path.dirname(self.real(path))
+        while not os.path.lexists(folder):
+            folder = os.path.dirname(folder)
+        return folder
+
+    def missing(self, path: str) -> list[str]:
+        """The folders above `path` that have to be made, outermost first."""
+        found, folder = [], os.path.dirname(self.absolute(path))
+        while not os.path.lexists(self.real(folder)) and folder != "/":
+            found.append(folder)
+            folder = os.path.dirname(folder)
+        return found[::-1]
+
+    def check_writable(self, path: str) -> None:
+        """Raises ConfigError where `path` could not be written."""
+        folder = self.ancestor(path)
+        if not os.path.isdir(folder):
+            raise ConfigError(f"{path} cannot be written, because {folder} is not a directory")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ConfigError(f"{path} cannot be written by user {os.geteuid()}: become root, or set configure_mirrors_scope to user")
+
+    def owner(self, path: str) -> tuple[int, int]:
+        """Whom a new file at `path` belongs to: the owner of the folder it is put in, as far as this user may say."""
+        if os.geteuid() != 0:
+            return os.geteuid(), os.getegid()
+        status = os.stat(self.ancestor(path))
+        return status.st_uid, status.st_gid
+
+    def make_folder(self, path: str, mode: int) -> None:
+        real, (uid, gid) = self.real(path), self.owner(path)
+        os.mkdir(real)
+        os.chmod(real, mode)
+        if os.geteuid() == 0:
+            os.chown(real, uid, gid)
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder that is empty; another one stays."""
+        with contextlib.suppress(OSError):
+            os.rmdir(self.real(path))
+
+    def put(self, path: str, entry: Entry) -> None:
+        """Make `path` be `entry`, in one step: a reader sees the old one or the new one."""
+        real = self.real(path)
+        if entry.kind == "absent":
+            if os.path.lexists(real):
+                os.unlink(real)
+            return
+        folder = os.path.dirname(real)
+        if entry.kind == "link":
+            temporary = os.path.join(folder, f".nearby-{os.getpid()}")
+            os.symlink(entry.target, temporary)
+        else:
+            temporary = self._temporary(folder, entry)
+        os.replace(temporary, real)
+
+    @staticmethod
+    def _temporary(folder: str, entry: Entry) -> str:
+        handle, path = tempfile.mkstemp(prefix=".nearby-", dir=folder)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(entry.content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            status = os.stat(path)
+            if (status.st_uid, status.st_gid) != (entry.uid, entry.gid):
+                os.chown(path, entry.uid, entry.gid)
+            os.chmod(path, entry.mode)
+            if entry.mtime_ns:
+                os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
+        except OSError:
+            os.unlink(path)
+            raise
+        return path
+
+
+# -- what is to be done -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`changes` in the order in which they are made, `folders` to make before, `obsolete` ones to remove after them."""
+
+    changes: list[Change]
+    warnings: list[str]
+    folders: list[str]
+    obsolete: list[str]
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.changes)
+
+    @property
+    def visible(self) -> list[Change]:
+        """The changes but for the bookkeeping's own."""
+        return [change for change in self.changes if change.action != "recorded"]
+
+    def files(self) -> list[dict[str, str]]:
+        return [{"path": change.path, "action": change.action} for change in self.visible]
+
+    def diff(self) -> list[dict[str, str]]:
+        return [
+            {
+                "before_header": _header(change.path, change.before),
+                "after_header": _header(change.path, change.after),
+                "before": change.before.text,
+                "after": change.after.text,
+            }
+            for change in self.visible
+        ]
+
+
+def _header(path: str, entry: Entry) -> str:
+    shown = {"absent": " (absent)", "link": " -> " + entry.target, "file": f" ({entry.mode:04o})"}
+    return path + shown[entry.kind]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+class Keeper:
+    """Plans and makes the changes to one node's files; `saved` is the folder of the bookkeeping."""
+
+    def __init__(self, tree: Tree, saved: str) -> None:
+        self.tree = tree
+        self.state_path = tree.absolute(os.path.join(saved, "state.json"))
+
+    def load(self) -> dict[str, Any]:
+        entry = self.tree.read(self.state_path)
+        if entry.kind == "absent":
+            return {"version": VERSION, "directories": [], "files": {}}
+        try:
+            state = json.loads(entry.text)
+            if state["version"] != VERSION:
+                raise ConfigError(
+                    "{} has version {}, and this release of nearby.mirrors reads version {}".format(
+                        self.state_path, state["version"], VERSION
+                    )
+                )
+            for record in state["files"].values():
+                Entry.from_json(record["before"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{self.state_path}, which holds the originals, is damaged") from error
+        return state
+
+    def present(self, files: Iterable[Mapping[str, Any]]) -> Plan:
+        """`files` are `{path, content, merge, shadowed_by}`; a file that is no longer among them is put back.
+
+        What somebody else made of a file since the last run stays where it can be merged, else it is kept beside it.
+        Raises ConfigError.
+        """
+        state = self.load()
+        known = json.dumps(state)
+        changes: list[Change] = []
+        warnings: list[str] = []
+        trusted: list[str] = []
+        wanted: list[str] = []
+        for file in files:
+            path, merge, ours = self.tree.absolute(file["path"]), file["merge"], file["content"]
+            wanted.append(path)
+            current = self.tree.read(path)
+            record = state["files"].get(path)
+            original = Entry.from_json(record["before"]) if record else current
+            edited = bool(record) and _edited(current, record)
+            base = current if edited else original
+            if merge == "environment":
+                ours = with_trusted_hosts(ours, trusted)
+            try:
+                text = MERGES[merge](base.text, ours, record["ours"] if record and edited else "")
+                if merge == "pip":
+                    trusted = _pip_options(text).get(("global", "trusted-host"), "").split()
+                warnings += remarks(path, merge, text)
+            except ConfigError as error:
+                raise ConfigError(f"{path} {error}") from error
+            for other in file.get("shadowed_by") or []:
+                if self.tree.exists(other):
+                    warnings.append(f"{other} is there, and its client reads it instead of {path}")
+            content = text.encode("utf-8", "surrogateescape")
+            if current.kind != "absent" and current.content == content:
+                continue
+            if edited and merge in ("none", "environment"):
+                warnings.append(self._keep(path, current, changes))
+            model = original if current.kind == "absent" else current
+            if model.uid < 0:
+                uid, gid = self.tree.owner(path)
+                model = Entry("file", uid=uid, gid=gid)
+            after = replace(model, kind="file", content=content, mtime_ns=0, target="")
+            changes.append(Change(path, current, after, "written"))
+            record = state["files"].setdefault(path, {"before": current.as_json(), "written": []})
+            record["ours"] = ours
+            if after.digest not in record["written"]:
+                record["written"].append(after.digest)
+        for path in [path for path in state["files"] if path not in wanted]:
+            changes += self._restore(path, state["files"].pop(path), warnings)
+        folders: list[str] = []
+        for path in [change.path for change in changes if change.after.kind != "absent"]:
+            folders += [folder for folder in self.tree.missing(path) if folder not in folders]
+        if changes:
+            folders += [folder for folder in self.tree.missing(self.state_path) if folder not in folders]
+        state["directories"] += [folder for folder in folders if folder not in state["directories"]]
+        if json.dumps(state) != known:
+            uid, gid = self.tree.owner(self.state_path)
+            content = (json.dumps(state, indent=1, sort_keys=True) + "\n").encode("utf-8")
+            after = Entry("file", content, 0o600, uid, gid)
+            changes.insert(0, Change(self.state_path, self.tree.read(self.state_path), after, "recorded"))
+        return self._checked(Plan(changes, warnings, folders, []))
+
+    def absent(self) -> Plan:
+        """Put back every file that was ever written, and forget. Raises ConfigError."""
+        current = self.tree.read(self.state_path)
+        state = self.load()
+        changes: list[Change] = []
+        warnings: list[str] = []
+        if current.kind == "absent":
+            return Plan(changes, warnings, [], [])
+        for path, record in state["files"].items():
+            changes += self._restore(path, record, warnings)
+        folders: list[str] = []
+        for path in [change.path for change in changes if change.after.kind != "absent"]:
+            folders += [folder for folder in self.tree.missing(path) if folder not in folders]
+        changes.append(Change(self.state_path, current, Entry(), "recorded"))
+        obsolete = sorted(state["directories"], key=len, reverse=True)
+        return self._checked(Plan(changes, warnings, folders, obsolete))
+
+    def _restore(self, path: str, record: Mapping[str, Any], warnings: list[str]) -> list[Change]:
+        current, original = self.tree.read(path), Entry.from_json(record["before"])
+        if current.same(original):
+            return []
+        changes: list[Change] = []
+        if _edited(current, record):
+            warnings.append(self._keep(path, current, changes))
+        return changes + [Change(path, current, original, "removed" if original.kind == "absent" else "restored")]
+
+    def _keep(self, path: str, current: Entry, changes: list[Change]) -> str:
+        """Put what somebody else made of a file beside it; returns the sentence that says so."""
+        number, kept = 0, path + ".edited"
+        while self.tree.exists(kept):
+            number += 1
+            kept = f"{path}.edited.{number}"
+        changes.append(Change(kept, Entry(), replace(current, kind="file", target=""), "kept"))
+        return f"{path} was edited since it was configured; the edited file is kept as {kept}"
+
+    def _checked(self, plan: Plan) -> Plan:
+        for change in plan.changes:
+            self.tree.check_writable(change.path)
+        return plan
+
+    def make(self, plan: Plan) -> None:
+        """Make the changes of a plan, or none of them. Raises ConfigError."""
+        made: list[str] = []
+        done: list[Change] = []
+        path = ""
+        try:
+            for path in plan.folders:
+                saved = path == os.path.dirname(self.state_path)
+                self.tree.make_folder(path, 0o700 if saved or self.tree.private(path) else 0o755)
+                made.append(path)
+            for change in plan.changes:
+                path = change.path
+                self.tree.put(path, change.after)
+                done.append(change)
+        except OSError as error:
+            for change in reversed(done):
+                self.tree.put(change.path, change.before)
+            for folder in reversed(made):
+                self.tree.remove_folder(folder)
+            raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+        for folder in plan.obsolete:
+            self.tree.remove_folder(folder)
+
+
+def _edited(current: Entry, record: Mapping[str, Any]) -> bool:
+    """Whether a file holds neither what was there first nor what this collection ever wrote."""
+    original = Entry.from_json(record["before"])
+    if current.kind == "absent" or current.same(original):
+        return False
+    if current.kind == original.kind == "file" and current.content == original.content:
+        return False
+    return current.digest not in record["written"]

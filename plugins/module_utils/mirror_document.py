@@ -1,0 +1,175 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a mirror offers to a node: from its document (`/mirror.json`), or from Zuul's `mirror_info`.
+
+Two kinds of fault are kept apart: `BadInput` is a wrong variable and always an error, `Unusable` is what the network
+says of a mirror, and leaves the node as it is. The text of both is one sentence without a full stop.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import HttpError, Response
+
+VERSION = 1
+MAX_DOCUMENT = 1024 * 1024
+PROBE_ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.5, */*;q=0.1"
+
+# What the health of a mirror without a document is judged by: a project that every index of the type has.
+DEFAULT_PROBES = {"pypi": "pip"}
+
+# URLs end up in shell and INI files, so only what needs no quoting in any of them gets through.
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~:@%+,=-]*)*")
+
+
+class BadInput(ValueError):
+    """A variable that was given is wrong."""
+
+
+class Unusable(Exception):
+    """The mirror cannot be used now."""
+
+
+def checked_url(url: Any, where: str) -> str:
+    """`url` without trailing slashes: http or https, no credentials, no query. Raises BadInput, which names `where`."""
+    text = str(url).strip()
+    if not text.lower().startswith(("http://", "https://")):
+        raise BadInput(f"{where} is {text!r}, which has no scheme: write http:// or https:// in front")
+    scheme, rest = text.split("://", 1)
+    netloc, slash, path = rest.partition("/")
+    if "@" in netloc:
+        raise BadInput(f"{where} has credentials in it, which would end up in files that everyone can read")
+    if not _HOST.fullmatch(netloc) or not _port_fits(netloc) or not _PATH.fullmatch(slash + path):
+        raise BadInput(f"{where} is {text!r}, which is not a plain URL (scheme, host, port and path only)")
+    return scheme.lower() + "://" + netloc + (slash + path).rstrip("/")
+
+
+def _port_fits(netloc: str) -> bool:
+    port = re.search(r":([0-9]+)$", netloc.rpartition("]")[2])
+    return port is None or 0 < int(port.group(1)) < 65536
+
+
+def offer(index: str) -> dict[str, Any]:
+    """What a client has to know of one index: `{url, host, plain}`; `plain` is true where there is no TLS."""
+    return {"url": index, "host": urlsplit(index).netloc, "plain": index.startswith("http://")}
+
+
+def from_document(document: Any, base: str, types: Iterable[str], where: str) -> dict[str, Any]:
+    """`{url, name, indexes: {type: {url, host, plain, probe}}}` of a mirror document; the first site of a type counts.
+
+    `base` is the URL that the document was fetched from; without one the document's own `url` counts. Raises BadInput.
+    """
+    if not isinstance(document, Mapping):
+        raise BadInput(f"{where} is not a mirror document: it is not a JSON object")
+    if document.get("version") != VERSION:
+        raise BadInput(
+            "{} has version {!r}, and this release of nearby.mirrors reads version {}".format(where, document.get("version"), VERSION)
+        )
+    sites = document.get("sites")
+    if not isinstance(sites, list) or not all(isinstance(site, Mapping) for site in sites):
+        raise BadInput(f"{where} is not a mirror document: sites is not a list of objects")
+    base = checked_url(base or document.get("url", ""), "the base URL" if base else f"url in {where}")
+    indexes: dict[str, Any] = {}
+    for site in sites:
+        kind, index = site.get("type"), site.get("index")
+        if kind not in types or kind in indexes or not index:
+            continue
+        if not isinstance(index, str) or not index.startswith("/") or not _PATH.fullmatch(index):
+            raise BadInput(f"{where} has a site with the index {index!r}, which is not a plain path")
+        probe = str(site.get("probe") or "")
+        if not re.fullmatch(r"[A-Za-z0-9._-]*", probe):
+            raise BadInput(f"{where} has a site with the probe {probe!r}, which is not a project's name")
+        indexes[kind] = dict(offer(base + index), probe=probe)
+    if not indexes:
+        raise BadInput("{} has no site that a client on this node can use (supported: {})".format(where, ", ".join(types)))
+    return {"url": base, "name": str(document.get("name") or urlsplit(base).netloc), "indexes": indexes}
+
+
+def from_mirror_info(info: Any, types: Iterable[str], where: str) -> dict[str, Any]:
+    """The same from Zuul's `mirror_info`, `{type: {url: ...}}`. Raises BadInput.
+
+    Source: zuul-jobs, "Mirror Configuration".
+    """
+    if not isinstance(info, Mapping):
+        raise BadInput(f"{where} is not a dictionary of the form {{pypi: {{url: ...}}}}")
+    indexes = {}
+    for kind in types:
+        entry = info.get(kind)
+        if entry is None:
+            continue
+        if not isinstance(entry, Mapping) or not entry.get("url"):
+            raise BadInput(f"{where} has no url for {kind}: write {kind}: {{url: ...}}")
+        index = checked_url(entry["url"], f"the url for {kind} in {where}")
+        indexes[kind] = dict(offer(index + "/"), probe=DEFAULT_PROBES.get(kind, ""))
+    if not indexes:
+        raise BadInput("{} has no entry that a client on this node can use (supported: {})".format(where, ", ".join(types)))
+    first = urlsplit(next(iter(indexes.values()))["url"])
+    return {"url": f"{first.scheme}://{first.netloc}", "name": first.netloc, "indexes": indexes}
+
+
+def fetch(base: str, get: Callable[..., Response], types: Iterable[str]) -> dict[str, Any]:
+    """The same from `<base>/mirror.json`. Raises Unusable: what a server says is never the fault of a variable."""
+    url = base + "/mirror.json"
+    try:
+        response = get(url, max_body=MAX_DOCUMENT)
+        if response.status != 200:
+            raise Unusable(f"{url} answered {response.status}, not a mirror document")
+        document = json.loads(response.decoded(MAX_DOCUMENT).decode("utf-8"))
+    except HttpError as error:
+        raise Unusable(str(error)) from error
+    except ValueError as error:
+        raise Unusable(f"{url} is not JSON ({error})") from error
+    try:
+        return from_document(document, base, types, url)
+    except BadInput as error:
+        raise Unusable(str(error)) from error
+
+
+def probe(mirror: Mapping[str, Any], get: Callable[..., Response]) -> None:
+    """Ask every index for its probe project as a client would. Raises Unusable."""
+    for index in mirror["indexes"].values():
+        if not index["probe"]:
+            continue
+        url = "{}/{}/".format(index["url"].rstrip("/"), index["probe"])
+        try:
+            response = get(url, {"Accept": PROBE_ACCEPT}, redirects=3)
+        except HttpError as error:
+            raise Unusable(str(error)) from error
+        if response.status != 200:
+            raise Unusable(f"GET {url} answered {response.status}")
+
+
+def find(
+    get: Callable[..., Response],
+    types: Iterable[str],
+    url: str = "",
+    document: Mapping[str, Any] | None = None,
+    mirror_info: Mapping[str, Any] | None = None,
+    check: bool = True,
+) -> dict[str, Any]:
+    """The mirror that the given sources name, in this order: document, URL, `mirror_info`.
+
+    A document that is given needs no network: nothing is fetched, nothing probed. Raises BadInput and Unusable.
+    """
+    types = list(types)
+    base = checked_url(url, "configure_mirrors_url") if url else ""
+    if document:
+        return from_document(document, base, types, "configure_mirrors_document")
+    if base:
+        mirror = fetch(base, get, types)
+    elif mirror_info:
+        mirror = from_mirror_info(mirror_info, types, "mirror_info")
+    else:
+        raise BadInput(
+            "no mirror is known for this node: set configure_mirrors_url, or configure_mirrors_document, or one of"
+            " Zuul's mirror_fqdn, zuul_site_mirror_fqdn, mirror_info and zuul_site_mirror_info"
+        )
+    if check:
+        probe(mirror, get)
+    return mirror

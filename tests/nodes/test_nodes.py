@@ -1,0 +1,365 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A table of nodes goes through one story: check mode, configured, again, another mirror, put back, again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from node_lab import BIN, Control, Mirror, Run, document, make_control, snapshot, write_files
+
+TASKS_AT_MOST = 8
+SHELLS = {"shell", "command", "raw", "script", "expect"}
+SYSTEM = ["etc/nearby-mirrors/environment", "etc/pip.conf", "etc/profile.d/nearby-mirrors.sh", "etc/uv/uv.toml"]
+USER = [".config/nearby-mirrors/environment", ".config/nearby-mirrors/environment.sh", ".config/pip/pip.conf", ".config/uv/uv.toml"]
+THERE = {
+    "etc/pip.conf": (0o640, "# ours\n[global]\ncert = /etc/ssl/our.pem\ntrusted-host = a.test\nindex-url = https://x.test/simple\n"),
+    "etc/uv/uv.toml": (0o600, 'offline = false\n[pip]\nstrict = true\n[[index]]\nurl = "https://x.test/simple"\ndefault = true\n'),
+    "etc/profile.d/nearby-mirrors.sh": (0o755, "export MINE=1\n"),
+    "etc/hostname": (0o644, "node\n"),
+}
+INFO = {"pypi": {"url": "MIRROR/pypi/simple"}}
+
+
+@dataclass(frozen=True)
+class Node:
+    """`variables` and `base` may say MIRROR for the mirror's URL, and ADDRESS for its host and port."""
+
+    variables: dict
+    files: dict = field(default_factory=dict)
+    wanted: tuple = tuple(SYSTEM)
+    base: str = "MIRROR"
+
+
+NODES = {
+    "fresh": Node({"configure_mirrors_url": "MIRROR"}),
+    "settled": Node({"configure_mirrors_url": "MIRROR/"}, THERE),
+    "document": Node({"configure_mirrors_document": document("https://mirror.test/a")}, base="https://mirror.test/a"),
+    "both": Node({"configure_mirrors_document": document(), "configure_mirrors_url": "MIRROR"}),
+    "fqdn": Node({"mirror_fqdn": "ADDRESS", "zuul_site_mirror_fqdn": "wrong.test"}),
+    "site-fqdn": Node({"zuul_site_mirror_fqdn": "ADDRESS", "mirror_use_ssl": False}),
+    "info": Node({"mirror_info": INFO, "zuul_site_mirror_info": {}}),
+    "site-info": Node({"zuul_site_mirror_info": INFO}),
+    "user": Node({"configure_mirrors_url": "MIRROR", "configure_mirrors_scope": "user"}, wanted=tuple(USER)),
+    "image-user": Node(
+        {"configure_mirrors_url": "MIRROR", "configure_mirrors_scope": "user", "configure_mirrors_home": "/home/ci"},
+        {"home/ci/.config/pip/pip.conf": (0o600, "[global]\ntimeout = 9\n")},
+        wanted=tuple("home/ci/" + path for path in USER),
+    ),
+}
+
+
+@dataclass
+class Story:
+    """The runs by their names, and each node's files after each of them."""
+
+    control: Control
+    runs: dict[str, Run] = field(default_factory=dict)
+    after: dict[str, dict[str, dict]] = field(default_factory=dict)
+
+    def root(self, name: str) -> Path:
+        return self.control.home if name == "user" else self.control.folder / "nodes" / name
+
+    def tell(self, step: str, hosts: dict[str, dict], *arguments: str, extra: dict | None = None) -> None:
+        run = self.control.play("nodes", hosts, *arguments, extra=extra)
+        assert run.code == 0, run.output
+        self.runs[step] = run
+        self.look(step)
+
+    def look(self, step: str) -> None:
+        self.after[step] = {name: snapshot(self.root(name)) for name in NODES}
+
+    def text(self, step: str, name: str, path: str) -> str:
+        return self.after[step][name][path][3].decode()
+
+
+def filled(value: object, mirror: Mirror) -> object:
+    return json.loads(json.dumps(value).replace("MIRROR", mirror.url).replace("ADDRESS", mirror.address))
+
+
+@pytest.fixture(scope="module")
+def story(mirror: Mirror, tmp_path_factory) -> Story:
+    story = Story(make_control(tmp_path_factory.mktemp("nodes")))
+    hosts = {}
+    for name, node in NODES.items():
+        root = story.root(name)
+        root.mkdir(parents=True, exist_ok=True)
+        write_files(root, node.files)
+        hosts[name] = {**filled(node.variables, mirror), **({} if name == "user" else {"configure_mirrors_root": str(root)})}
+    story.look("before")
+    other = {"configure_mirrors_document": document("https://other.test"), "configure_mirrors_url": ""}
+    story.tell("check", hosts, "--check", "--diff")
+    story.tell("configured", hosts)
+    story.tell("again", hosts)
+    story.tell("moved", hosts, extra=other)
+    story.tell("put back", hosts, extra={"configure_mirrors_state": "absent"})
+    story.tell("put back again", hosts, extra={"configure_mirrors_state": "absent"})
+    return story
+
+
+each_node = pytest.mark.parametrize("name", NODES)
+
+
+@each_node
+def test_check_mode_shows_all_and_changes_nothing(story: Story, name: str) -> None:
+    assert story.runs["check"].changed(name)
+    assert story.after["check"] == story.after["before"]
+    shown = [diff["after_header"] for record in story.runs["check"].of(name) for diff in record["result"].get("diff") or []]
+    assert len(shown) == len(NODES[name].wanted)
+
+
+@each_node
+def test_every_client_is_pointed_at_the_mirror(story: Story, name: str, mirror: Mirror) -> None:
+    base = filled(NODES[name].base, mirror)
+    for path in NODES[name].wanted:
+        assert base + "/pypi/simple/" in story.text("configured", name, path), path
+    environment = story.text("configured", name, NODES[name].wanted[0]).splitlines()
+    assert "NEARBY_MIRROR=" + str(base) in environment
+    assert f"PIP_INDEX_URL={base}/pypi/simple/" in environment
+    assert f"UV_DEFAULT_INDEX={base}/pypi/simple/" in environment
+    assert "extra-index-url" not in "".join(story.text("configured", name, path) for path in NODES[name].wanted)
+
+
+@each_node
+def test_only_a_mirror_without_tls_is_trusted_by_name(story: Story, name: str, mirror: Mirror) -> None:
+    base = urlsplit(str(filled(NODES[name].base, mirror)))
+    for path in NODES[name].wanted:
+        if "uv.toml" not in path:
+            lines = story.text("configured", name, path).lower().replace("_", "-").splitlines()
+            trusting = any("trusted-host" in line and base.netloc in line for line in lines)
+            assert trusting == (base.scheme == "http"), path
+
+
+@each_node
+def test_nothing_changes_the_second_time(story: Story, name: str) -> None:
+    assert story.runs["configured"].changed(name)
+    assert not story.runs["again"].changed(name)
+    assert story.after["again"] == story.after["configured"]
+
+
+@each_node
+def test_another_mirror_replaces_the_first_without_a_trace(story: Story, name: str, mirror: Mirror) -> None:
+    for path in NODES[name].wanted:
+        text = story.text("moved", name, path)
+        assert "https://other.test/pypi/simple/" in text
+        assert mirror.address not in text
+
+
+@each_node
+def test_all_is_put_back_byte_for_byte(story: Story, name: str) -> None:
+    assert story.runs["put back"].changed(name)
+    assert story.after["put back"][name] == story.after["before"][name]
+    assert not story.runs["put back again"].changed(name)
+    assert story.after["put back again"][name] == story.after["before"][name]
+
+
+@each_node
+@pytest.mark.parametrize("step", ["configured", "again", "put back"])
+def test_few_tasks_run_and_none_is_a_shell(story: Story, name: str, step: str) -> None:
+    done = story.runs[step].done(name)
+    assert 0 < len(done) <= TASKS_AT_MOST
+    assert len(story.runs[step].of(name)) <= TASKS_AT_MOST, "counting the skipped ones, too"
+    assert not SHELLS & {record["action"].rpartition(".")[2] for record in done}
+
+
+def test_what_was_there_goes_on_working(story: Story) -> None:
+    after = story.after["configured"]["settled"]
+    pip, uv = after["etc/pip.conf"], after["etc/uv/uv.toml"]
+    assert pip[0].endswith("640")
+    assert uv[0].endswith("600")
+    assert pip[3].decode().startswith("# ours\n[global]\ncert = /etc/ssl/our.pem\ntrusted-host = a.test ")
+    assert "strict = true" in uv[3].decode()
+    assert "PIP_TRUSTED_HOST=a.test 127." in story.text("configured", "settled", SYSTEM[0])
+
+
+# -- real clients -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def baked(tmp_path_factory) -> Path:
+    """An image with a pip.conf of its own, configured for `http://mirror.test:8080` from a document alone."""
+    control = make_control(tmp_path_factory.mktemp("baked"))
+    root = control.folder / "root"
+    write_files(root, {"etc/pip.conf": (0o644, "[global]\ncert = /etc/ssl/our.pem\ntrusted-host = a.test\n")})
+    (control.folder / "mirror.json").write_text(json.dumps(document()))
+    given = {"configure_mirrors_root": str(root), "configure_mirrors_document_file": str(control.folder / "mirror.json")}
+    run = control.play("bake", {}, extra=given)
+    assert run.code == 0, run.output
+    assert len(run.of("localhost")) <= TASKS_AT_MOST
+    return root
+
+
+@pytest.fixture
+def node(baked: Path, tmp_path: Path) -> tuple[Control, Path]:
+    """A copy of the image, to be broken at will."""
+    return make_control(tmp_path), Path(shutil.copytree(baked, tmp_path / "root"))
+
+
+def through(mirror: Mirror) -> dict[str, str]:
+    """The environment in which `mirror.test` is the mirror."""
+    return {"http_proxy": mirror.url, "HTTP_PROXY": mirror.url}
+
+
+def asked_since(mirror: Mirror, start: int) -> list[str]:
+    base = "http://mirror.test:8080/pypi"
+    asked = mirror.asked[start:]
+    assert base + "/simple/sample/" in asked
+    assert base + "/files/sample-1.0-py3-none-any.whl" in asked
+    return asked
+
+
+def test_pip_reads_its_file(node: tuple[Control, Path], mirror: Mirror) -> None:
+    control, root = node
+    conf, start = str(root / "etc/pip.conf"), len(mirror.asked)
+    shown = control.client(sys.executable, "-m", "pip", "config", "list", PIP_CONFIG_FILE=conf)
+    assert "global.cert='/etc/ssl/our.pem'" in shown
+    assert "global.index-url='http://mirror.test:8080/pypi/simple/'" in shown
+    assert "global.trusted-host='a.test mirror.test:8080'" in shown
+    conf_text = (root / "etc/pip.conf").read_text()
+    (root / "etc/pip.conf").write_text(conf_text.replace("cert = /etc/ssl/our.pem\n", ""))
+    download = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--dest", control.folder / "got", "sample"]
+    control.client(*download, PIP_CONFIG_FILE=conf, **through(mirror))
+    asked_since(mirror, start)
+
+    (root / "etc/pip.conf").write_text("[global]\nindex-url = http://mirror.test:8080/pypi/simple/\n")
+    with pytest.raises(AssertionError, match="trusted"):
+        control.client(*download, PIP_CONFIG_FILE=conf, **through(mirror))
+
+
+def test_uv_reads_its_file(node: tuple[Control, Path], mirror: Mirror) -> None:
+    control, root = node
+    start = len(mirror.asked)
+    install = [BIN / "uv", "pip", "install", "--no-cache", "--python", sys.executable, "--target", control.folder / "got", "sample"]
+    control.client(*install, UV_CONFIG_FILE=str(root / "etc/uv/uv.toml"), **through(mirror))
+    asked_since(mirror, start)
+
+
+def test_both_read_the_shell_file(node: tuple[Control, Path], mirror: Mirror) -> None:
+    control, root = node
+    script = '. "$1"; shift; exec "$@"'
+    shell = ["sh", "-euc", script, "sh", root / "etc/profile.d/nearby-mirrors.sh"]
+    commands = [
+        [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--dest", control.folder / "got", "sample"],
+        [BIN / "uv", "pip", "install", "--no-cache", "--python", sys.executable, "--target", control.folder / "got", "sample"],
+    ]
+    for command in commands:
+        start = len(mirror.asked)
+        control.client(*shell, *command, PIP_CONFIG_FILE="/dev/null", UV_NO_CONFIG="1", **through(mirror))
+        asked_since(mirror, start)
+    assert control.client(*shell, "printenv", "PIP_TRUSTED_HOST") == "a.test mirror.test:8080\n"
+
+
+def test_in_a_users_home_both_find_their_files(mirror: Mirror, tmp_path: Path) -> None:
+    control = make_control(tmp_path)
+    hosts = {"n": {"configure_mirrors_document": document(), "configure_mirrors_scope": "user"}}
+    assert control.play("nodes", hosts).code == 0
+    for command in (
+        [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--dest", control.folder / "got", "sample"],
+        [BIN / "uv", "pip", "install", "--no-cache", "--python", sys.executable, "--target", control.folder / "got", "sample"],
+    ):
+        start = len(mirror.asked)
+        control.client(*command, **through(mirror))
+        asked_since(mirror, start)
+
+
+def test_an_image_is_put_back_from_inside(node: tuple[Control, Path]) -> None:
+    """The booted image has another root; here it is a copy, which comes to the same."""
+    control, root = node
+    given = {"configure_mirrors_root": str(root), "configure_mirrors_state": "absent"}
+    assert control.play("bake", {}, extra=given).code == 0
+    assert sorted(str(path.relative_to(root)) for path in root.rglob("*")) == ["etc", "etc/pip.conf"]
+    assert (root / "etc/pip.conf").read_text() == "[global]\ncert = /etc/ssl/our.pem\ntrusted-host = a.test\n"
+
+
+# -- what must not happen ---------------------------------------------------------------------------------------------
+
+DEAD = "http://127.0.0.1:1"
+CANNOT = "The mirror cannot be used, so nothing was changed on this node: "
+LEFT = {
+    "refused": ({"configure_mirrors_url": DEAD}, "GET http://127.0.0.1:1/mirror.json failed: the connection was refused."),
+    "no-document": ({"configure_mirrors_url": "MIRROR/none"}, "MIRROR/none/mirror.json answered 404, not a mirror document."),
+    "later": ({"configure_mirrors_url": "MIRROR/later"}, "MIRROR/later/mirror.json has version 2, and this release"),
+    "useless": ({"configure_mirrors_url": "MIRROR/useless"}, "has no site that a client on this node can use (supported: pypi)."),
+    "dead-index": ({"configure_mirrors_url": "MIRROR/broken"}, "GET MIRROR/broken/pypi/simple/pip/ answered 502."),
+    "dead-fqdn": ({"mirror_fqdn": "127.0.0.1:1"}, "the connection was refused."),
+    "dead-info": ({"mirror_info": {"pypi": {"url": DEAD + "/simple"}}}, "GET http://127.0.0.1:1/simple/pip/ failed"),
+}
+REFUSED = {
+    "unknown": ({}, "no mirror is known for this node: set configure_mirrors_url"),
+    "no-scheme": ({"configure_mirrors_url": "mirror.test"}, "configure_mirrors_url is 'mirror.test', which has no scheme"),
+    "credentials": ({"configure_mirrors_url": "http://u:p@mirror.test"}, "configure_mirrors_url has credentials in it"),
+    "later-document": ({"configure_mirrors_document": document(version=2)}, "configure_mirrors_document has version 2"),
+    "useless-document": ({"configure_mirrors_document": document(sites=[])}, "no site that a client on this node can use"),
+    "scope": ({"configure_mirrors_url": "MIRROR", "configure_mirrors_scope": "all"}, "must be one of: system, user, got: all"),
+    "no-home": (
+        {"configure_mirrors_document": document(), "configure_mirrors_scope": "user"},
+        "set configure_mirrors_home; nothing was changed.",
+    ),
+    "odd-pip-conf": ({"configure_mirrors_document": document()}, "/etc/pip.conf is not a configuration that pip reads"),
+    "required": ({"configure_mirrors_url": DEAD, "configure_mirrors_required": True}, "The mirror cannot be used: GET"),
+}
+
+
+@pytest.fixture(scope="module")
+def refusals(mirror: Mirror, tmp_path_factory) -> tuple[Run, dict[str, dict], dict[str, dict]]:
+    control = make_control(tmp_path_factory.mktemp("refusals"))
+    hosts, roots = {}, {}
+    for name, (variables, _sentence) in {**LEFT, **REFUSED}.items():
+        roots[name] = control.folder / name
+        write_files(roots[name], THERE)
+        if name == "odd-pip-conf":
+            write_files(roots[name], {"etc/pip.conf": (0o644, "cert = /etc/ssl/our.pem\n")})
+        hosts[name] = {"configure_mirrors_root": str(roots[name]), **filled(variables, mirror)}
+    before = {name: snapshot(root) for name, root in roots.items()}
+    run = control.play("nodes", hosts)
+    return run, before, {name: snapshot(root) for name, root in roots.items()}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_an_unusable_mirror_leaves_the_node_and_says_why(refusals, name: str, mirror: Mirror) -> None:
+    run, before, after = refusals
+    said = [record["result"]["msg"] for record in run.done(name) if record["action"].endswith("debug")]
+    assert not run.failure(name)
+    assert len(said) == 1
+    assert said[0].startswith(CANNOT)
+    assert filled(LEFT[name][1], mirror) in said[0]
+    assert "\n" not in said[0]
+    assert after[name] == before[name]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_input_is_one_sentence_and_changes_nothing(refusals, name: str) -> None:
+    run, before, after = refusals
+    record = next(record for record in run.of(name) if record["status"] == "failed")
+    message = " ".join(record["result"].get("argument_errors", [record["result"]["msg"]]))
+    assert REFUSED[name][1] in message
+    assert "\n" not in message
+    assert "u:p" not in message
+    assert after[name] == before[name]
+
+
+def test_baking_never_configures_this_host(tmp_path: Path) -> None:
+    control = make_control(tmp_path)
+    run = control.play("bake", {}, extra={"configure_mirrors_document": document()})
+    assert run.code != 0
+    assert run.failure("localhost").startswith("Set configure_mirrors_root to the folder that holds the image's file system")
+
+
+def test_a_zuul_job_goes_on_whatever_its_mirror_does(mirror: Mirror, tmp_path: Path) -> None:
+    control = make_control(tmp_path)
+    given = {"none": {}, "dead": {"zuul_site_mirror_fqdn": "127.0.0.1:1"}, "well": {"zuul_site_mirror_fqdn": mirror.address}}
+    for name in given:
+        (tmp_path / name / "etc").mkdir(parents=True)
+    hosts = {name: {"configure_mirrors_root": str(tmp_path / name), **variables} for name, variables in given.items()}
+    run = control.play("zuul.pre", hosts)
+    assert run.code == 0, run.output
+    assert (tmp_path / "well/etc/pip.conf").exists()
+    assert not (tmp_path / "dead/etc/pip.conf").exists()
+    assert not (tmp_path / "none/etc/pip.conf").exists()
+    assert run.done("none") == []

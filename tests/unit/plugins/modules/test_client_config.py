@@ -1,0 +1,331 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from ansible_collections.nearby.mirrors.plugins.module_utils import client_config
+from ansible_collections.nearby.mirrors.plugins.module_utils.client_config import (
+    ConfigError,
+    Keeper,
+    Tree,
+    merge_pip,
+    merge_uv,
+    remarks,
+    with_trusted_hosts,
+)
+
+SAVED = "/var/lib/nearby-mirrors/saved"
+PIP = "# managed\n[global]\nindex-url = http://m.test/pypi/simple/\ntrusted-host = m.test\n"
+PIP_TLS = "[global]\nindex-url = https://n.test/pypi/simple/\n"
+UV = '# managed\n[[index]]\nurl = "http://m.test/pypi/simple/"\ndefault = true\n'
+SET = "index-url = http://m.test/pypi/simple/\n"
+TRUST = "trusted-host = m.test\n"
+
+PIP_ROWS = {
+    "nothing there": ("", PIP),
+    "other options and comments stay in place": (
+        "# mine\n[global]\n; why\ncert = /my.pem\n\n[install]\nuser = no\n",
+        "# mine\n[global]\n" + TRUST + SET + "; why\ncert = /my.pem\n\n[install]\nuser = no\n",
+    ),
+    "an index is replaced where it stood": (
+        "[global]\ncert = /my.pem\nindex-url = https://old.test/simple\ntimeout = 9\n",
+        "[global]\n" + TRUST + "cert = /my.pem\n" + SET + "timeout = 9\n",
+    ),
+    "pip's other spellings of a name": (
+        "[global]\nIndex_URL: https://old.test/simple\n--index-url = https://older.test/simple\n",
+        "[global]\n" + TRUST + SET,
+    ),
+    "a list is added to": (
+        "[global]\ntrusted-host = a.test\n    b.test\n# why\n    c.test\nretries = 1\n",
+        "[global]\n" + SET + "trusted-host = a.test b.test c.test m.test\n# why\nretries = 1\n",
+    ),
+    "indented options are not continuations": (
+        "[global]\n  index-url = https://old.test/simple\n  cert = /my.pem\n",
+        "[global]\n  " + TRUST + "  " + SET + "  cert = /my.pem\n",
+    ),
+    "a value over several lines goes as a whole": (
+        "[global]\nindex-url =\n  https://old.test/simple\ncert = /my.pem\n",
+        "[global]\n" + TRUST + SET + "cert = /my.pem\n",
+    ),
+    "no such section, no newline at the end": (
+        "[install]\nuser = no",
+        "[install]\nuser = no\n[global]\n" + TRUST + SET,
+    ),
+    "windows' line ends": (
+        "[global]\r\ncert = /my.pem\r\n",
+        "[global]\r\n" + (TRUST + SET).replace("\n", "\r\n") + "cert = /my.pem\r\n",
+    ),
+    "a per cent sign": ("[global]\nproxy = http://u%40:p@x.test\n", "[global]\n" + TRUST + SET + "proxy = http://u%40:p@x.test\n"),
+}
+
+UV_ROWS = {
+    "nothing there": ("", UV),
+    "keys of the top level stay above the tables": ("offline = false\n", "offline = false\n" + UV),
+    "no newline at the end": ("offline = false", "offline = false\n" + UV),
+    "tables and their comments stay below": (
+        "offline = false\n# about pip\n[pip]\nstrict = true\n",
+        "offline = false\n" + UV + "\n# about pip\n[pip]\nstrict = true\n",
+    ),
+    "another default is kept behind ours": (
+        '[[index]]\nurl = "https://old.test/simple"\ndefault = true\n',
+        UV + '\n[[index]]\nurl = "https://old.test/simple"\ndefault = true\n',
+    ),
+    "brackets in an array are no header": (
+        'environments = [\n"a",\n]\n[pip]\nstrict = true\n',
+        'environments = [\n"a",\n]\n' + UV + "\n[pip]\nstrict = true\n",
+    ),
+}
+
+BAD_ROWS = {
+    "not INI": (merge_pip, "cert = /my.pem\n", PIP, "is not a configuration that pip reads"),
+    "an option twice": (merge_pip, "[global]\ncert = a\ncert = b\n", PIP, "is not a configuration that pip reads"),
+    "not TOML": (merge_uv, "offline =\n", UV, "is not valid TOML"),
+    "an inline index": (merge_uv, 'index = [{url = "https://old.test/simple"}]\n', UV, "write \\[\\[index\\]\\] tables"),
+    "a header inside a string": (merge_uv, "cache-dir = '''\n[pip]\n'''\n", UV, "cannot be merged"),
+}
+
+
+@pytest.mark.parametrize(("there", "wanted"), PIP_ROWS.values(), ids=PIP_ROWS)
+def test_pip_conf_keeps_what_is_not_ours(there: str, wanted: str) -> None:
+    assert merge_pip(there, PIP) == wanted
+    assert merge_pip(wanted, PIP, PIP) == wanted, "merging again changes nothing"
+
+
+@pytest.mark.parametrize(("there", "wanted"), UV_ROWS.values(), ids=UV_ROWS)
+def test_uv_toml_keeps_what_is_not_ours(there: str, wanted: str) -> None:
+    assert merge_uv(there, UV) == wanted
+    assert merge_uv(wanted, UV, UV) == wanted, "merging again changes nothing"
+
+
+@pytest.mark.parametrize(("merge", "there", "ours", "sentence"), BAD_ROWS.values(), ids=BAD_ROWS)
+def test_what_cannot_be_merged_is_refused(merge, there: str, ours: str, sentence: str) -> None:
+    if merge is merge_uv and sys.version_info < (3, 11):
+        pytest.skip("TOML is checked with Python 3.11 and newer")
+    with pytest.raises(ConfigError, match=sentence):
+        merge(there, ours)
+
+
+def test_a_merge_that_went_wrong_is_noticed(monkeypatch) -> None:
+    monkeypatch.setattr(client_config, "_set_pip_option", lambda lines, key, value: [])
+    with pytest.raises(ConfigError, match="cannot be merged"):
+        merge_pip("[global]\ncert = /my.pem\n", PIP)
+
+
+def test_a_mirror_with_tls_takes_the_former_ones_trust_away() -> None:
+    there = "[global]\ncert = /my.pem\ntrusted-host = a.test m.test\n"
+    assert merge_pip(there, PIP_TLS, PIP) == ("[global]\nindex-url = https://n.test/pypi/simple/\ncert = /my.pem\ntrusted-host = a.test\n")
+    assert "trusted-host" not in merge_pip(PIP, PIP_TLS, PIP)
+
+
+def test_the_variable_trusts_what_the_file_trusts() -> None:
+    text = "PIP_TRUSTED_HOST=m.test\nexport PIP_TRUSTED_HOST=m.test\nX=1\n"
+    assert with_trusted_hosts(text, ["a.test", "m.test"]) == (
+        "PIP_TRUSTED_HOST=a.test m.test\nexport PIP_TRUSTED_HOST='a.test m.test'\nX=1\n"
+    )
+    assert with_trusted_hosts("X=1\n", ["a.test"]) == "X=1\n"
+
+
+def test_what_leads_past_the_mirror_is_remarked_on() -> None:
+    pip = "[global]\nextra-index-url = https://x.test/\nno-index = 1\n[install]\nindex-url = https://y.test/\n"
+    assert len(remarks("/etc/pip.conf", "pip", pip)) == 3
+    assert remarks("/etc/pip.conf", "pip", PIP + "no-index = false\n") == []
+    if client_config.tomllib:
+        assert len(remarks("/etc/uv/uv.toml", "uv", 'no-index = true\n[[index]]\nurl = "https://x.test/"\n')) == 2
+        assert remarks("/etc/uv/uv.toml", "uv", UV) == []
+
+
+# -- files ----------------------------------------------------------------------------------------------------------
+
+
+def files(pip: str = PIP, extra: str = "A=1\n") -> list[dict]:
+    return [
+        {"path": "/etc/pip.conf", "content": pip, "merge": "pip"},
+        {"path": "/etc/nearby-mirrors/environment", "content": extra, "merge": "environment"},
+    ]
+
+
+def snapshot(root: Path) -> dict[str, tuple]:
+    """Every path below a root with all that has to come back."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        status = path.lstat()
+        content = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        when = status.st_mtime_ns if path.is_file() and not path.is_symlink() else 0
+        found[str(path.relative_to(root))] = (stat.S_IFMT(status.st_mode), status.st_mode, status.st_uid, content, when)
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "etc").mkdir()
+    return tmp_path
+
+
+def run(root: Path, wanted: list[dict] | None):
+    keeper = Keeper(Tree(str(root)), SAVED)
+    plan = keeper.absent() if wanted is None else keeper.present(wanted)
+    keeper.make(plan)
+    return plan
+
+
+def prepare_file(root: Path) -> None:
+    (root / "etc/pip.conf").write_bytes(b"[global]\ncert = /\xff.pem")
+    (root / "etc/pip.conf").chmod(0o640)
+    os.utime(root / "etc/pip.conf", (1, 1))
+
+
+def prepare_link(root: Path) -> None:
+    (root / "opt").mkdir()
+    (root / "opt/pip.conf").write_text("[global]\ncert = /my.pem\n")
+    (root / "etc/pip.conf").symlink_to("/opt/pip.conf")
+
+
+def prepare_dangling_link(root: Path) -> None:
+    (root / "etc/pip.conf").symlink_to("../nowhere")
+
+
+PREPARATIONS = [lambda root: None, prepare_file, prepare_link, prepare_dangling_link]
+
+
+@pytest.mark.parametrize("prepare", PREPARATIONS, ids=["nothing", "file", "link", "dangling link"])
+def test_everything_comes_back_after_any_number_of_runs(root: Path, prepare) -> None:
+    prepare(root)
+    before = snapshot(root)
+    assert run(root, files()).changed
+    assert not run(root, files()).changed
+    assert run(root, files(PIP_TLS, "A=2\n")).changed
+    assert "m.test" not in (root / "etc/pip.conf").read_text(errors="surrogateescape")
+    assert run(root, files()).changed
+    assert SET in (root / "etc/pip.conf").read_text(errors="surrogateescape")
+    assert not (root / "etc/pip.conf").is_symlink()
+    assert run(root, None).changed
+    assert snapshot(root) == before
+    assert not run(root, None).changed
+
+
+def test_a_file_keeps_its_mode_and_a_new_one_can_be_read_by_all(root: Path) -> None:
+    prepare_file(root)
+    run(root, files())
+    assert (root / "etc/pip.conf").stat().st_mode & 0o777 == 0o640
+    assert (root / "etc/nearby-mirrors/environment").stat().st_mode & 0o777 == 0o644
+    assert (root / "var/lib/nearby-mirrors/saved").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_no_longer_wanted_is_put_back(root: Path) -> None:
+    prepare_file(root)
+    original = (root / "etc/pip.conf").read_bytes()
+    run(root, files())
+    run(root, files()[1:])
+    assert (root / "etc/pip.conf").read_bytes() == original
+    assert (root / "etc/nearby-mirrors/environment").exists()
+
+
+def test_an_edit_in_between_is_never_lost(root: Path) -> None:
+    prepare_file(root)
+    before = snapshot(root)
+    run(root, files())
+    pip, environment = root / "etc/pip.conf", root / "etc/nearby-mirrors/environment"
+    pip.write_bytes(pip.read_bytes() + b"\ntimeout = 9\n")
+    environment.write_text("B=1\n")
+    plan = run(root, files(PIP_TLS))
+    assert b"timeout = 9" in pip.read_bytes()
+    assert b"m.test" not in pip.read_bytes()
+    assert environment.read_text() == "A=1\n"
+    kept = root / "etc/nearby-mirrors/environment.edited"
+    assert kept.read_text() == "B=1\n"
+    assert [warning for warning in plan.warnings if "environment.edited" in warning]
+
+    pip.write_bytes(pip.read_bytes() + b"retries = 1\n")
+    plan = run(root, None)
+    assert len(plan.warnings) == 1
+    assert b"retries = 1" in (root / "etc/pip.conf.edited").read_bytes()
+    (root / "etc/pip.conf.edited").unlink()
+    kept.unlink()
+    kept.parent.rmdir()
+    assert snapshot(root) == before
+
+
+def test_a_removed_file_is_written_again(root: Path) -> None:
+    run(root, files())
+    (root / "etc/nearby-mirrors/environment").unlink()
+    (root / "etc/nearby-mirrors").rmdir()
+    run(root, files())
+    assert (root / "etc/nearby-mirrors/environment").read_text() == "A=1\n"
+
+
+def test_folders_with_something_else_in_them_stay(root: Path) -> None:
+    run(root, files())
+    (root / "etc/nearby-mirrors/mine").write_text("")
+    run(root, None)
+    assert [str(path.relative_to(root)) for path in root.rglob("*")] == ["etc", "etc/nearby-mirrors", "etc/nearby-mirrors/mine"]
+
+
+def test_a_plan_changes_nothing(root: Path) -> None:
+    prepare_file(root)
+    before = snapshot(root)
+    plan = Keeper(Tree(str(root)), SAVED).present(files())
+    assert [file["action"] for file in plan.files()] == ["written", "written"]
+    assert [diff["before_header"] for diff in plan.diff()] == [
+        "/etc/pip.conf (0640)",
+        "/etc/nearby-mirrors/environment (absent)",
+    ]
+    assert snapshot(root) == before
+
+
+def test_a_write_that_fails_undoes_the_others(root: Path, monkeypatch) -> None:
+    prepare_file(root)
+    before = snapshot(root)
+    put = Tree.put
+
+    def full(self, path, entry):
+        if path.endswith("environment") and entry.kind == "file":
+            raise OSError(28, "No space left on device")
+        put(self, path, entry)
+
+    monkeypatch.setattr(Tree, "put", full)
+    with pytest.raises(ConfigError, match="/etc/nearby-mirrors/environment cannot be written: No space left"):
+        run(root, files())
+    assert snapshot(root) == before
+
+
+def test_nothing_outside_the_root_is_touched(root: Path, tmp_path_factory) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (root / "etc").rmdir()
+    (root / "etc").symlink_to(outside)
+    with pytest.raises(ConfigError, match="leads out of"):
+        run(root, files())
+    assert list(outside.iterdir()) == []
+
+
+def test_a_link_out_of_the_root_is_not_followed(root: Path, tmp_path_factory) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "pip.conf"
+    outside.write_text("[global]\ncert = /host.pem\n")
+    (root / "etc/pip.conf").symlink_to(outside)
+    run(root, files())
+    assert "host.pem" not in (root / "etc/pip.conf").read_text()
+    assert outside.read_text() == "[global]\ncert = /host.pem\n"
+    run(root, None)
+    assert (root / "etc/pip.conf").readlink() == outside
+
+
+@pytest.mark.parametrize("text", ["{", '{"version": 2, "files": {}}', '{"version": 1, "files": {"/a": {}}}'])
+def test_damaged_bookkeeping_is_refused(root: Path, text: str) -> None:
+    run(root, files())
+    before = (root / "etc/pip.conf").read_bytes()
+    (root / SAVED.lstrip("/") / "state.json").write_text(text)
+    for wanted in (files(PIP_TLS), None):
+        with pytest.raises(ConfigError, match="state.json"):
+            run(root, wanted)
+    assert (root / "etc/pip.conf").read_bytes() == before
+
+
+@pytest.mark.parametrize("bad", ["relative", "/nonexistent/root"])
+def test_a_root_that_is_none_is_refused(bad: str) -> None:
+    with pytest.raises(ConfigError, match="configure_mirrors_root"):
+        Tree(bad)

@@ -1,0 +1,130 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import HttpError, Response
+from ansible_collections.nearby.mirrors.plugins.module_utils.mirror_document import BadInput, Unusable, checked_url, find
+
+BASE = "http://m.test:8080"
+SITE = {"name": "pypi", "type": "pypi", "index": "/pypi/simple/", "probe": "pip"}
+DOCUMENT = {"version": 1, "name": "m", "url": "http://other.test", "sites": [SITE]}
+INDEX = {"url": BASE + "/pypi/simple/", "host": "m.test:8080", "plain": True, "probe": "pip"}
+ANSWERS = {BASE + "/mirror.json": json.dumps(DOCUMENT), BASE + "/pypi/simple/pip/": "{}"}
+
+
+def server(answers: dict, asked: list | None = None):
+    """A client's `get`: a body is 200, a number is that status, a string that begins with `!` is no answer."""
+
+    def get(url: str, headers=None, **limits) -> Response:
+        if asked is not None:
+            asked.append(url)
+        answer = answers.get(url, 404)
+        if isinstance(answer, int):
+            return Response(answer)
+        if answer.startswith("!"):
+            raise HttpError(f"GET {url} failed: {answer[1:]}")
+        return Response(200, body=answer.encode())
+
+    return get
+
+
+def no_network(url: str, headers=None, **limits) -> Response:
+    raise AssertionError("the network was used for " + url)
+
+
+def test_the_document_is_fetched_once_and_the_index_probed() -> None:
+    asked: list[str] = []
+    found = find(server(ANSWERS, asked), ["pypi"], BASE + "/")
+    assert found == {"url": BASE, "name": "m", "indexes": {"pypi": INDEX}}
+    assert asked == list(ANSWERS)
+
+
+def test_without_probing_only_the_document_is_asked_for() -> None:
+    asked: list[str] = []
+    find(server(ANSWERS, asked), ["pypi"], BASE, check=False)
+    assert asked == [BASE + "/mirror.json"]
+
+
+def test_a_given_document_needs_no_network() -> None:
+    assert find(no_network, ["pypi"], document=DOCUMENT)["indexes"]["pypi"]["url"] == "http://other.test/pypi/simple/"
+    assert find(no_network, ["pypi"], BASE, DOCUMENT)["indexes"]["pypi"] == INDEX
+
+
+def test_the_first_site_of_a_type_counts() -> None:
+    sites = [{"type": "generic", "index": ""}, SITE, dict(SITE, index="/second/simple/")]
+    assert find(no_network, ["pypi"], BASE, dict(DOCUMENT, sites=sites))["indexes"] == {"pypi": INDEX}
+
+
+def test_zuuls_mirror_info_needs_no_document() -> None:
+    info = {"pypi": {"url": "https://m.test/pypi/simple"}, "debian": [{"url": "https://m.test/debian"}]}
+    asked: list[str] = []
+    found = find(server({"https://m.test/pypi/simple/pip/": "{}"}, asked), ["pypi"], mirror_info=info)
+    assert found["url"] == "https://m.test"
+    assert found["indexes"]["pypi"]["url"] == "https://m.test/pypi/simple/"
+    assert not found["indexes"]["pypi"]["plain"]
+    assert asked == ["https://m.test/pypi/simple/pip/"]
+
+
+BAD = {
+    "no mirror": ({}, "no mirror is known for this node: set configure_mirrors_url"),
+    "no scheme": ({"url": "m.test:8080"}, "configure_mirrors_url is 'm.test:8080', which has no scheme"),
+    "another scheme": ({"url": "ftp://m.test"}, "which has no scheme: write http:// or https://"),
+    "credentials": ({"url": "http://u:p@m.test"}, "configure_mirrors_url has credentials in it"),
+    "a query": ({"url": "http://m.test/?a=b"}, "which is not a plain URL"),
+    "no host": ({"url": "http:///pypi"}, "which is not a plain URL"),
+    "a port out of range": ({"url": "http://m.test:99999"}, "which is not a plain URL"),
+    "something for a shell": ({"url": "http://m.test/$(id)"}, "which is not a plain URL"),
+    "a later version": ({"document": dict(DOCUMENT, version=2)}, "has version 2, and this release of nearby.mirrors reads version 1"),
+    "no version": ({"document": {"sites": []}}, "has version None"),
+    "no sites": ({"document": {"version": 1}}, "sites is not a list"),
+    "no usable site": ({"document": dict(DOCUMENT, sites=[])}, "no site that a client on this node can use \\(supported: pypi\\)"),
+    "no base": ({"document": dict(DOCUMENT, url="")}, "url in configure_mirrors_document is '', which has no scheme"),
+    "an index for a shell": ({"document": dict(DOCUMENT, sites=[dict(SITE, index="/a'b")])}, "which is not a plain path"),
+    "an odd probe": ({"document": dict(DOCUMENT, sites=[dict(SITE, probe="../x")])}, "which is not a project's name"),
+    "info without url": ({"mirror_info": {"pypi": {}}}, "mirror_info has no url for pypi"),
+    "info without our types": ({"mirror_info": {"fedora": {"url": "http://m.test"}}}, "no entry that a client on this node can use"),
+    "info with credentials": ({"mirror_info": {"pypi": {"url": "http://u:p@m.test/"}}}, "for pypi in mirror_info has credentials"),
+}
+
+
+@pytest.mark.parametrize(("given", "sentence"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_sentence_without_a_request(given: dict, sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence) as caught:
+        find(no_network, ["pypi"], **given)
+    assert "\n" not in str(caught.value)
+    assert "u:p" not in str(caught.value)
+
+
+UNUSABLE = {
+    "no answer": ({"/mirror.json": "!the connection was refused"}, "mirror.json failed: the connection was refused"),
+    "no document": ({"/mirror.json": 404}, "mirror.json answered 404, not a mirror document"),
+    "not JSON": ({"/mirror.json": "<html>"}, "mirror.json is not JSON"),
+    "not an object": ({"/mirror.json": "[]"}, "is not a mirror document"),
+    "a later version": ({"/mirror.json": '{"version": 2}'}, "mirror.json has version 2"),
+    "no usable site": ({"/mirror.json": '{"version": 1, "sites": []}'}, "no site that a client on this node can use"),
+    "a dead index": ({"/pypi/simple/pip/": 502}, "GET http://m.test:8080/pypi/simple/pip/ answered 502"),
+    "a hung index": ({"/pypi/simple/pip/": "!no complete answer"}, "no complete answer"),
+}
+
+
+@pytest.mark.parametrize(("broken", "sentence"), UNUSABLE.values(), ids=UNUSABLE)
+def test_what_the_network_says_is_no_bad_input(broken: dict, sentence: str) -> None:
+    answers = {**ANSWERS, **{BASE + path: answer for path, answer in broken.items()}}
+    with pytest.raises(Unusable, match=sentence):
+        find(server(answers), ["pypi"], BASE)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("HTTP://m.test/", "http://m.test"),
+        ("https://[::1]:8443/region/a/", "https://[::1]:8443/region/a"),
+        ("http://192.0.2.1:80", "http://192.0.2.1:80"),
+    ],
+)
+def test_urls_are_kept_but_for_the_last_slash(given: str, wanted: str) -> None:
+    assert checked_url(given, "x") == wanted
