@@ -13,7 +13,7 @@ export SSL_CERT_FILE ?= $(BUNDLE)
 endif
 LINK := .collections/ansible_collections/nearby/mirrors
 
-.PHONY: help setup setup-test host quickstart clean-quickstart test test-fast benchmark build clean
+.PHONY: help setup setup-test host quickstart clean-quickstart test test-fast benchmark reference build clean
 
 help: ## what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
@@ -56,6 +56,9 @@ test-fast: setup-test ## what needs neither root nor containers
 
 benchmark: setup-test host ## measure hits, cold herds and deploys; writes benchmark/RESULTS.md (root)
 	$(BIN)/python benchmark/run.py
+
+reference: setup ## write docs/reference from the specs and the plugins' documentation
+	$(BIN)/python tools/reference.py
 
 build: setup ## the collection as an archive
 	ansible-galaxy collection build --force
