@@ -13,11 +13,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Listener:
-    """A listening TCP socket. ``pid`` is 0 and ``program`` empty where the holder is not visible from here."""
+    """A listening TCP socket and the processes that have it open: none where they are not visible from here.
+
+    ``program`` is the name of the first of them to have been started.
+    """
 
     address: str
     port: int
-    pid: int
+    pids: tuple[int, ...]
     program: str
 
 
@@ -28,23 +31,37 @@ def _address(text: str, family: int) -> str:
     return socket.inet_ntop(family, b"".join(words))
 
 
-def _socket_holders(proc: str) -> dict[str, int]:
-    """Socket inode to the lowest process id that has it open: of a server, the master."""
-    holders: dict[str, int] = {}
-    for pid in sorted((int(name) for name in os.listdir(proc) if name.isdigit()), reverse=True):
+def _started(proc: str, pid: int) -> int:
+    """When a process was started, in clock ticks since boot (proc_pid_stat(5), field 22). Ids wrap around; times do not."""
+    with open(f"{proc}/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+        return int(stat.read().rpartition(")")[2].split()[19])
+
+
+def _socket_holders(proc: str) -> dict[str, list[tuple[int, int]]]:
+    """Socket inode to (start time, process id) of all that have it open."""
+    holders: dict[str, list[tuple[int, int]]] = {}
+    for pid in (int(name) for name in os.listdir(proc) if name.isdigit()):
         try:
             for descriptor in os.listdir(f"{proc}/{pid}/fd"):
                 target = os.readlink(f"{proc}/{pid}/fd/{descriptor}")
                 if target.startswith("socket:["):
-                    holders[target[8:-1]] = pid
+                    holders.setdefault(target[8:-1], []).append((_started(proc, pid), pid))
         except OSError:  # the process ended, or is not ours to look at
             continue
     return holders
 
 
+def _program(proc: str, pid: int) -> str:
+    try:
+        with open(f"{proc}/{pid}/comm", encoding="utf-8", errors="replace") as comm:
+            return comm.read().strip()
+    except OSError:
+        return ""
+
+
 def listeners(port: int, proc: str = "/proc") -> Iterator[Listener]:
     """Who listens on a TCP port of this host."""
-    holders: dict[str, int] | None = None
+    holders: dict[str, list[tuple[int, int]]] | None = None
     for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         try:
             with open(f"{proc}/net/{name}", encoding="ascii") as table:
@@ -56,15 +73,8 @@ def listeners(port: int, proc: str = "/proc") -> Iterator[Listener]:
             if row[3] != "0A" or int(hex_port, 16) != port:
                 continue
             holders = _socket_holders(proc) if holders is None else holders
-            pid = holders.get(row[9], 0)
-            program = ""
-            if pid:
-                try:
-                    with open(f"{proc}/{pid}/comm", encoding="utf-8", errors="replace") as comm:
-                        program = comm.read().strip()
-                except OSError:
-                    pid = 0
-            yield Listener(_address(address, family), port, pid, program)
+            pids = tuple(pid for _time, pid in sorted(set(holders.get(row[9], []))))
+            yield Listener(_address(address, family), port, pids, _program(proc, pids[0]) if pids else "")
 
 
 def overlaps(one: str, other: str) -> bool:

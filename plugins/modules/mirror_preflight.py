@@ -83,10 +83,11 @@ def size(text: str) -> int | None:
 def problems(params: dict, own_pid: int, free: int) -> list[str]:
     found = []
     for holder in listeners(params["port"]):
-        if any(overlaps(address, holder.address) for address in params["addresses"]) and not (own_pid and holder.pid == own_pid):
-            who = f"{holder.program} (process {holder.pid})" if holder.pid else "another program"
-            found.append(f"Port {holder.port} on {holder.address} is held by {who}; stop it or set mirror_port to another port.")
-            break
+        if own_pid in holder.pids or not any(overlaps(address, holder.address) for address in params["addresses"]):
+            continue
+        who = f"{holder.program} (process {holder.pids[0]})" if holder.pids else "another program"
+        found.append(f"Port {holder.port} on {holder.address} is held by {who}; stop it or set mirror_port to another port.")
+        break
     minimum = size(params["min_free"])
     if minimum is None:
         found.append(f"mirror_min_free '{params['min_free']}' is no size; write a number with k, m or g, for example 2g.")

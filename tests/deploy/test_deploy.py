@@ -112,7 +112,13 @@ def test_a_held_port_is_refused_and_its_holder_named(mirror: str, site: dict) ->
 
 
 def test_without_root_it_is_refused(mirror: str, site: dict) -> None:
-    variables = {"mirror_sites": [site], "ansible_remote_tmp": "/tmp/nearby-test-nobody"}
+    # Somebody who may use neither this machine's environment for tests nor root's folders.
+    nobody = {
+        "ansible_remote_tmp": "/tmp/nearby-test-nobody",
+        "ansible_become_flags": "-s /bin/sh",
+        "ansible_python_interpreter": "/usr/bin/python3",
+    }
+    variables = {"mirror_sites": [site]} | nobody
     refused(mirror, variables, "set become to true or log in as root", "--become", "--become-user", "nobody", "--become-method", "su")
 
 

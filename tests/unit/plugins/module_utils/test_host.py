@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils.host import free_bytes, listeners, overlaps, running_pid
@@ -21,9 +23,19 @@ def test_a_listener_and_its_holder_are_found(family, address):
         assert list(listeners(port)) == [], "bound only"
         server.listen()
         (found,) = listeners(port)
-    assert (found.address, found.port, found.pid) == (address, port, os.getpid())
+    assert (found.address, found.port, found.pids) == (address, port, (os.getpid(),))
     assert found.program
     assert list(listeners(port)) == [], "closed again"
+
+
+def test_the_holder_is_who_was_started_first_whatever_its_number():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[server.fileno()])
+        try:
+            (found,) = listeners(server.getsockname()[1])
+            assert found.pids == (os.getpid(), child.pid)
+        finally:
+            child.communicate(b"\n")
 
 
 @pytest.mark.parametrize(
