@@ -40,7 +40,7 @@ host: ## install the Debian packages that the tests need (root)
 
 quickstart: setup ## a mirror on this machine at 127.0.0.1:8080, and real installs through it (root)
 	ansible-playbook nearby.mirrors.quickstart
-	$(BIN)/pip install -q uv
+	$(BIN)/pip install -q "$$(grep ^uv= requirements-test.txt)"
 	$(BIN)/python tests/clients/installs.py --mirror http://127.0.0.1:8080 --purge
 
 clean-quickstart: setup ## take off all that quickstart put on this machine (root)

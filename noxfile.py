@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "none"
@@ -20,7 +22,12 @@ def lint(session: nox.Session) -> None:
     session.run("mypy", "plugins/module_utils")
     session.run("yamllint", "--strict", ".")
     session.run("ansible-lint", "--offline", "--profile", "production")
-    session.run("ansible-galaxy", "collection", "build", "--force", "--output-path", ".cache")
+    session.run("ansible-galaxy", "collection", "build", "--force", "--output-path", ".cache/archive")
+    (archive,) = Path(".cache/archive").glob("*.tar.gz")
+    session.run("ansible-galaxy", "collection", "install", "--force", "--offline", "--collections-path", ".cache/installed", str(archive))
+    installed = {"ANSIBLE_COLLECTIONS_PATH": str(Path(".cache/installed").resolve())}
+    session.run("ansible-doc", "--type", "role", "--list", "nearby.mirrors", env=installed)
+    session.run("ansible-playbook", "--syntax-check", "nearby.mirrors.quickstart", env=installed)
 
 
 @nox.session

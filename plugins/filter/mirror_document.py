@@ -36,7 +36,9 @@ options:
 EXAMPLES = r"""
 - name: Show a mirror document
   ansible.builtin.debug:
-    msg: "{{ query('nearby.mirrors.sites', ['pypi']) | nearby.mirrors.mirror_document('m1', 'region-a', 'http://m1.example.org', 'nginx') }}"
+    msg: >-
+      {{ query('nearby.mirrors.sites', ['pypi'])
+         | nearby.mirrors.mirror_document('m1', 'region-a', 'http://m1.example.org', 'nginx') }}
 """
 
 RETURN = r"""

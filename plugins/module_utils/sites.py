@@ -88,7 +88,7 @@ def immutable_routes(site: Mapping[str, Any]) -> tuple[Route, ...]:
 
 def file_paths(path: str, origins: Iterable[str]) -> dict[str, str]:
     """Linked origin to its path on the mirror: the first one has a plain name, so that paths are equal in every region."""
-    paths = {}
+    paths: dict[str, str] = {}
     for origin in origins:
         host = re.sub(r"[^a-z0-9.-]", "-", urlsplit(origin).netloc.lower())
         paths[origin] = f"{path}files-{host}/" if paths else f"{path}files/"
@@ -207,14 +207,11 @@ def resolve_sites(
             raise SiteError(f"Site '{site['name']}': upstream '{upstream}' is this mirror itself; set the registry's own address.")
         resolved = resolve_site(site, upstream, discovered.get(site["name"], {}))
         for other in sites:
-            if other["path"] == resolved["path"] or other["name"] == resolved["name"]:
-                raise SiteError(
-                    f"Sites '{other['name']}' and '{resolved['name']}' share the path {resolved['path']} or a name; give one another name and path."
-                )
+            both = f"Sites '{other['name']}' and '{resolved['name']}'"
+            if other["name"] == resolved["name"] or other["path"] == resolved["path"]:
+                raise SiteError(f"{both} share the path {resolved['path']} or a name; give one another name and path.")
             if other["path"].startswith(resolved["path"]) or resolved["path"].startswith(other["path"]):
-                raise SiteError(
-                    f"Site '{resolved['name']}': path {resolved['path']} and '{other['name']}' at {other['path']} lie within each other; set another path."
-                )
+                raise SiteError(f"{both}: their paths {other['path']} and {resolved['path']} lie within each other; set another path.")
         sites.append(resolved)
     return sites
 

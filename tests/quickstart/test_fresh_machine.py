@@ -52,7 +52,15 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
         files = run("git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard").stdout.splitlines()
         present = [file for file in files if (ROOT / file).exists()]
         archive = subprocess.run(["tar", "--create", "--directory", str(ROOT), *present], capture_output=True, check=True).stdout
-        unpack = ["podman", "exec", "--interactive", machine.name, "sh", "-c", "mkdir /root/nearby && tar --extract --directory /root/nearby"]
+        unpack = [
+            "podman",
+            "exec",
+            "--interactive",
+            machine.name,
+            "sh",
+            "-c",
+            "mkdir /root/nearby && tar --extract --directory /root/nearby",
+        ]
         subprocess.run(unpack, input=archive, check=True)
         yield machine
     finally:
