@@ -1,0 +1,181 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One mirror of each engine in front of fixture registries, for the whole run; every row works on projects of its own."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import contextlib
+import itertools
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "registry")]
+
+import bench  # noqa: E402
+from bench import Fresh, World  # noqa: E402
+from promises import PROMISES  # noqa: E402
+from registry import Registry  # noqa: E402
+
+SHARED = {"world", "mirror", "fresh"}  # fixtures that rows side by side may use
+OUTCOMES: pytest.StashKey[dict[pytest.Item, concurrent.futures.Future[None]]] = pytest.StashKey()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Rows that mostly wait run side by side when the first of them is due; each then tells its own outcome.
+
+    They share that first one's fixtures.
+    """
+    if not pyfuncitem.get_closest_marker("patient"):
+        return None
+    engine = pyfuncitem.callspec.params["world"]
+    rows: dict[pytest.Item, concurrent.futures.Future[None]] = pyfuncitem.session.stash.setdefault(OUTCOMES, {})
+    if pyfuncitem not in rows:
+        items = [
+            item
+            for item in pyfuncitem.session.items
+            if isinstance(item, pytest.Function) and item.get_closest_marker("patient") and item.callspec.params["world"] == engine
+        ]
+        with concurrent.futures.ThreadPoolExecutor(len(items)) as pool:
+            for item in items:
+                shared = {name: pyfuncitem._request.getfixturevalue(name) for name in item._fixtureinfo.argnames if name in SHARED}
+                arguments = {name: item.callspec.params[name] for name in item._fixtureinfo.argnames if name not in SHARED} | shared
+                rows[item] = pool.submit(item.obj, **arguments)
+    rows[pyfuncitem].result()
+    return True
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--break",
+        action="append",
+        default=[],
+        metavar="REGEX=>TEXT",
+        dest="breakage",
+        help="replace this in the rendered configuration, to see the rows fail that guard it; may be given several times",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "patient: a row that mostly waits, and may run beside others of its kind")
+    config.addinivalue_line("markers", "promise(key): the promise of design that a row holds an engine to")
+
+
+@pytest.fixture(scope="session", params=list(bench.ENGINES))
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[World]:
+    root, names = tmp_path_factory.mktemp(request.param), bench.Names()
+    bundle, ca = bench.certificate(root, "ca", "Fixture CA")
+    certificates: dict[str, tuple[str, str]] = {
+        "good": bench.certificate(root, "good", "good.test", ca)[0],
+        "selfsigned": bench.certificate(root, "selfsigned", "selfsigned.test")[0],
+        "expired": bench.certificate(root, "expired", "expired.test", ca, days=(-30, -1))[0],
+        "wrongname": bench.certificate(root, "wrongname", "another.test", ca)[0],
+    }
+    registries: dict[str, Registry] = {}
+    sites: list[dict[str, t.Any]] = []
+    with contextlib.ExitStack() as stack:
+        stack.callback(names.server.stop)
+
+        def registry(host: str, addresses: str = "127.0.0.1", **options: t.Any) -> Registry:
+            """A registry of that host name; its links carry the name."""
+            new = stack.enter_context(Registry(**options))
+            scheme = "https" if new.certificate else "http"
+            new.index_url = f"{scheme}://{host}:{new.origins['index'].address[1]}"
+            if not new.relative:
+                new.files_url = f"{scheme}://files-{host}:{new.origins['files'].address[1]}"
+            names.table |= {host: addresses, f"files-{host}": addresses}
+            return new
+
+        def site(name: str, behind: Registry, **options: t.Any) -> None:
+            registries[name] = behind
+            origins = {"origins": [behind.index_url if behind.relative else behind.files_url]} if "type" not in options else {}
+            sites.append({"name": name, "type": "pypi", "path": f"/{name}/", "upstream": behind.index_url, **origins, **options})
+
+        main = registry("index.test")
+        site("pypi", main)
+        site("brief", main, lifetime=1)
+        site("tools", main, type="generic", upstream=f"{main.index_url}/static", lifetime=1, immutable=[r"v[0-9.]+/.*"])
+        site("steady", main, lifetime=2)
+        site("gone", registry("gone.test"), lifetime=1)
+        site("hung", registry("hung.test"), lifetime=1)
+        anywhere = ("0.0.0.0", 0)
+        site("edges", registry("edges.test", "127.0.0.1 127.0.0.2 127.0.0.3 127.0.0.4", listen=anywhere, files_listen=anywhere))
+        site("bare", registry("bare.test"), lifetime=1)
+        site("relative", registry("relative.test", relative=True))
+        site("moving", registry("moving.test"), lifetime=1)
+        for kind, pair in certificates.items():
+            site(kind, registry(f"{kind}.test", certificate=pair))
+        stranger = registry("stranger.test")
+        registries["bare"].configure(bare=True)
+        timeouts = {"mirror_index_timeout": 2, "mirror_connect_timeout": 1, "mirror_artifact_timeout": 3}
+        variables = {"mirror_resolvers": [names.address], "mirror_upstream_ca_path": bundle[0], **timeouts}
+        mirror = bench.Mirror(root, request.param, sites, **variables)
+        mirror.render()
+        for rule in request.config.getoption("breakage"):
+            mirror.replace(*rule.partition("=>")[::2])
+        stack.callback(mirror.clear)
+        mirror.start()
+        yield World(mirror, registries, names, stranger)
+
+
+@pytest.fixture(autouse=True)
+def calm(request: pytest.FixtureRequest) -> t.Iterator[None]:
+    """Every row begins with healthy registries and names."""
+    yield
+    if "world" in request.fixturenames:
+        world: World = request.getfixturevalue("world")
+        world.names.mode = "answer"
+        for registry in (*world.registries.values(), world.stranger):
+            registry.back()
+            registry.forget()
+
+
+@pytest.fixture
+def mirror(world: World) -> bench.Mirror:
+    return world.mirror
+
+
+@pytest.fixture(scope="session")
+def numbers() -> t.Iterator[int]:
+    return itertools.count(1)
+
+
+@pytest.fixture
+def fresh(world: World, numbers: t.Iterator[int]) -> t.Callable[..., Fresh]:
+    """Makes a project: ``fresh(site, size=..., kinds=...)``."""
+
+    def make(site: str = "pypi", size: int = 0, kinds: str = "wheel sdist") -> Fresh:
+        new = Fresh(world.registries[site], f"row-{next(numbers)}", site)
+        new.registry.publish(new.name, "1.0", kinds, size)
+        return new
+
+    return make
+
+
+# ---------------------------------------------------------------------------------------------------------- the summary
+
+
+def pytest_terminal_summary(terminalreporter: t.Any) -> None:
+    """The table: promise, engine, rows that hold of rows there are."""
+    table: dict[tuple[str, str], list[bool]] = collections.defaultdict(list)
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            properties = dict(getattr(report, "user_properties", ()))
+            if "promise" in properties and (report.when == "call" or outcome == "error"):
+                table[properties["promise"], properties["engine"]].append(outcome == "passed")
+    if table:
+        terminalreporter.section("what a mirror promises")
+        for (key, engine), rows in sorted(table.items(), key=lambda item: list(PROMISES).index(item[0][0])):
+            terminalreporter.line(f"{engine:7} {sum(rows):3} of {len(rows):3}  {PROMISES[key]}", green=all(rows), red=not all(rows))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if marker := item.get_closest_marker("promise"):
+            engine = item.callspec.params.get("world", "") if hasattr(item, "callspec") else ""
+            item.user_properties += [("promise", marker.args[0]), ("engine", engine)]
