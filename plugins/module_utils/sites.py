@@ -166,7 +166,7 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
         "path": path,
         "upstream": upstream,
         "origins": origins,
-        "linked": ecosystem.linked,
+        "discover": ecosystem.linked and "origins" not in site,
         "index": f"{path}{ecosystem.index}" if ecosystem.index else "",
         "probe": site.get("probe", ecosystem.probe),
         "serial_header": ecosystem.serial_header,

@@ -89,6 +89,11 @@ def test_further_origins_are_named_by_their_host():
     assert routed(sites, "/pypi/files-cdn.test-8000/a.whl") == ("artifact", "http://cdn.test:8000/a.whl")
 
 
+@pytest.mark.parametrize(("site", "expected"), [("pypi", True), ({"type": "pypi", "origins": []}, False)])
+def test_origins_are_discovered_unless_they_are_given(site, expected):
+    assert resolve([site])[0]["discover"] is expected
+
+
 def test_upstream_with_a_base_path():
     sites = resolve(
         [{"name": "internal", "type": "pypi", "upstream": "https://host.test/repository/py/", "origins": ["https://host.test"]}]
