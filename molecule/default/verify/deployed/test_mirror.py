@@ -1,0 +1,73 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every mirror, under systemd and without it, serves under its own name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from lab import fetch
+from testinfra.host import Host
+
+testinfra_hosts = ["ansible://mirrors"]
+
+JSON = "application/vnd.pypi.simple.v1+json"
+
+
+@pytest.fixture(scope="module")
+def mirror(settings: dict[str, Any]) -> str:
+    return f"http://{settings['inventory_hostname']}"
+
+
+def test_the_init_keeps_the_service_if_there_is_one(host: Host, settings: dict[str, Any]) -> None:
+    assert host.file("/run/systemd/system").exists is settings["lab_init"]
+    if settings["lab_init"]:
+        assert host.service("nearby-mirror").is_running
+        assert host.service("nearby-mirror").is_enabled
+        assert host.check_output("systemctl is-system-running") == "running"
+
+
+def test_nothing_else_listens(host: Host, settings: dict[str, Any]) -> None:
+    sockets = host.check_output("ss --no-header --listening --tcp --numeric").splitlines()
+    ports = {line.split()[3].rpartition(":")[2] for line in sockets}
+    assert ports == {"22", "80"}
+
+
+def test_it_answers_a_load_balancer(host: Host, mirror: str) -> None:
+    answer = fetch(host, f"{mirror}/health")
+    assert (answer.status, answer.body) == (200, b"ok\n")
+
+
+def test_it_says_what_it_is(host: Host, mirror: str, settings: dict[str, Any]) -> None:
+    document = fetch(host, f"{mirror}/mirror.json").json
+    assert document["name"] == settings["inventory_hostname"]
+    assert document["region"] == settings["mirror_region"]
+    assert document["url"] == mirror
+    assert [(site["type"], site["index"]) for site in document["sites"]] == [("pypi", "/pypi/simple/")]
+    assert document["sites"][0]["origins"] == ["http://files.upstream.test:8001"]
+
+
+def test_it_tells_a_person(host: Host, mirror: str) -> None:
+    page = fetch(host, f"{mirror}/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert f"{mirror}/pypi/simple" in page.text
+
+
+@pytest.mark.parametrize("accept", [JSON, "text/html"])
+def test_the_second_client_gets_the_first_ones_page(host: Host, mirror: str, accept: str) -> None:
+    first = fetch(host, f"{mirror}/pypi/simple/sampleproj/", Accept=accept)
+    second = fetch(host, f"{mirror}/pypi/simple/sampleproj/", Accept=accept)
+    assert first.headers["content-type"].startswith(accept)
+    assert first.body == second.body
+    assert second.headers["cache-status"].startswith("nearby; hit")
+    assert "upstream.test" not in second.text
+
+
+def test_files_come_from_the_mirror(host: Host, mirror: str) -> None:
+    page = fetch(host, f"{mirror}/pypi/simple/sampleproj/", Accept=JSON).json
+    assert page["files"]
+    for file in page["files"]:
+        assert file["url"].startswith("/pypi/files/")
+        assert fetch(host, mirror + file["url"]).status == 200
+        assert fetch(host, mirror + file["url"]).headers["cache-status"].startswith("nearby; hit")
