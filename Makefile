@@ -53,6 +53,7 @@ test: setup-test host ## everything: lint, unit, behaviour, nodes, deploy, clien
 	$(BIN)/nox -s lint unit behaviour nodes deploy clients quickstart molecule
 
 test-fast: setup-test ## what needs neither root nor containers
+	test -x /usr/sbin/nginx || tests/host-packages nginx
 	$(BIN)/nox -s lint unit behaviour nodes
 
 benchmark: setup-test host ## measure hits, cold herds and deploys; writes benchmark/RESULTS.md (root)

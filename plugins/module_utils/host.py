@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -77,19 +78,41 @@ def listeners(port: int, proc: str = "/proc") -> Iterator[Listener]:
             yield Listener(_address(address, family), port, pids, _program(proc, pids[0]) if pids else "")
 
 
-def overlaps(one: str, other: str) -> bool:
-    """Whether two listening addresses exclude each other; a wildcard excludes all of its family."""
-    return (":" in one) == (":" in other) and (one == other or one in ("0.0.0.0", "::") or other in ("0.0.0.0", "::"))
+def can_listen(address: str, port: int) -> bool:
+    """Whether a server could listen there now. An address that this host does not have counts as free: that is another fault."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((address, port))
+            probe.listen(1)
+    except OSError as error:
+        return error.errno != errno.EADDRINUSE
+    return True
 
 
-def running_pid(pid_path: str, proc: str = "/proc") -> int:
-    """The process id in a pid file where that process lives, else 0."""
+def running_pid(pid_path: str, program: str, proc: str = "/proc") -> int:
+    """The process id in a pid file where that process lives and is the program, else 0: after a crash it may be a stranger's."""
     try:
         with open(pid_path, encoding="ascii") as file:
             pid = int(file.read().strip())
     except (OSError, ValueError):
         return 0
-    return pid if os.path.exists(f"{proc}/{pid}") else 0
+    return pid if _program(proc, pid) == program else 0
+
+
+def used_bytes(path: str) -> int:
+    """Bytes that the files below a path take on disk."""
+    total = 0
+    for folder, _folders, files in os.walk(path):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_blocks * 512
+            except OSError:  # evicted meanwhile
+                continue
+    return total
 
 
 def free_bytes(path: str) -> int:

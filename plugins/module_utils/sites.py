@@ -9,6 +9,8 @@ health checks, clients) works on what this returns.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -39,6 +41,12 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{host}" + ("" if DEFAULT_PORTS.get(parts.scheme) == port else f":{port}")
 
 
+def identity(route: Mapping[str, Any]) -> str:
+    """What a stored body of a route depends on besides its path, in a few letters: it is part of the cache's key."""
+    made = json.dumps([route["target"], route["rewrite"], route["redirects"]], sort_keys=True)
+    return hashlib.sha256(made.encode()).hexdigest()[:8]
+
+
 def check_url(site: str, option: str, url: object) -> str:
     """The URL without a trailing slash; raises :class:`SiteError` where it cannot serve as an upstream."""
     where = f"Site '{site}': {option} "
@@ -48,6 +56,10 @@ def check_url(site: str, option: str, url: object) -> str:
         raise SiteError(f"{where}has credentials in it; a mirror is open to all its clients, so take them out.")
     if not re.fullmatch(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~+-]+)*/?", url):
         raise SiteError(f"{where}'{url}' is more than scheme, host, port and a plain path; take the rest out.")
+    try:
+        _port = urlsplit(url).port
+    except ValueError as error:
+        raise SiteError(f"{where}'{url}' has a port that is none; correct it.") from error
     return url.rstrip("/")
 
 
@@ -64,7 +76,7 @@ def as_dict(entry: object, position: int) -> dict[str, Any]:
     site = dict(entry)
     site.setdefault("type", site.get("name"))
     site.setdefault("name", site["type"])
-    if site["type"] not in ECOSYSTEMS:
+    if not isinstance(site["type"], str) or site["type"] not in ECOSYSTEMS:
         raise SiteError(f"{where}: type '{site['type']}' is unknown; set one of {', '.join(sorted(ECOSYSTEMS))}.")
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", str(site["name"])):
         raise SiteError(f"{where}: name '{site['name']}' is not made of lower-case letters, digits and hyphens; set another name.")
@@ -123,8 +135,17 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
         raise SiteError(f"Site '{name}': type '{ecosystem.type}' knows itself which paths never change; take immutable out.")
     if not isinstance(site.get("query", False), bool):
         raise SiteError(f"Site '{name}': query is neither true nor false; set one of them.")
-    origins = [check_url(name, "origins", origin) for origin in site.get("origins", discovered.get("origins", []))]
+    for option in ("origins", "representations"):
+        if not isinstance(site.get(option, []), list):
+            raise SiteError(f"Site '{name}': {option} is not a list; write a list, or take it out.")
+    origins = list(dict.fromkeys(check_url(name, "origins", origin) for origin in site.get("origins", discovered.get("origins", []))))
     files = file_paths(path, origins)
+    if len(set(files.values())) < len(files):
+        raise SiteError(f"Site '{name}': two origins have one host and port; leave one of them.")
+    known = [representation.name for representation in ecosystem.representations]
+    for representation in site.get("representations", []):
+        if representation not in known:
+            raise SiteError(f"Site '{name}': representation '{representation}' is unknown; set some of {', '.join(known)}, or none.")
     upstream_origin = origin_of(upstream)
     base = upstream[len(upstream_origin) :] if upstream.startswith(upstream_origin) else urlsplit(upstream).path
 
@@ -159,7 +180,8 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
     matched = {route["path"] for route in routes if not route["prefix"]}
     for route in routes:
         route["prefix"] = route["prefix"] and route["path"] not in matched
-    offered = site.get("representations", discovered.get("representations", [r.name for r in ecosystem.representations]))
+        route["id"] = identity(route)
+    offered = site.get("representations", discovered.get("representations", known))
     return {
         "name": name,
         "type": ecosystem.type,

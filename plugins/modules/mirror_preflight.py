@@ -10,7 +10,7 @@ author: The nearby.mirrors founders
 version_added: 0.1.0
 short_description: Tells whether this host can serve as a mirror
 description:
-  - Looks at the ports, the disk and the certificate files that a mirror needs, before anything is changed.
+  - Looks at the user, the ports, the disk and the certificate files that a mirror needs, before anything is changed.
   - Fails with one sentence for each thing that is in the way.
   - It only reads, so check mode makes no difference.
 options:
@@ -26,6 +26,10 @@ options:
   pid_path:
     description: File in which the mirror's server keeps its process id. A port that this process holds is not in the way.
     type: path
+    required: true
+  program:
+    description: Name of that process, since after a crash its id may be another one's.
+    type: str
     required: true
   cache_path:
     description: Folder that the cache lives in. It need not exist yet.
@@ -47,6 +51,7 @@ EXAMPLES = r"""
     addresses: ["0.0.0.0"]
     port: 80
     pid_path: /run/nearby-mirror/nginx.pid
+    program: nginx
     cache_path: /var/cache/nearby-mirror
     min_free: 2g
     ca_path: /etc/ssl/certs/ca-certificates.crt
@@ -57,19 +62,25 @@ running:
   description: Whether the mirror's server runs already.
   type: bool
   returned: always
+ca_sha256:
+  description: The SHA-256 of O(ca_path), empty where it cannot be read.
+  type: str
+  returned: always
 free:
-  description: Bytes that are free on the filesystem of the cache.
+  description: Bytes that are free on the filesystem of the cache, or that the cache takes there and would give back.
   type: int
   returned: always
 """
 
+import hashlib
 import os
+import pwd
 import re
 import ssl
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.host import free_bytes, listeners, overlaps, running_pid
+from ..module_utils.host import can_listen, free_bytes, listeners, running_pid, used_bytes
 
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -80,13 +91,27 @@ def size(text: str) -> int | None:
     return int(match.group(1)) * UNITS[match.group(2)] if match else None
 
 
+def sha256(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        return ""
+
+
 def problems(params: dict, own_pid: int, free: int) -> list[str]:
     found = []
-    for holder in listeners(params["port"]):
-        if own_pid in holder.pids or not any(overlaps(address, holder.address) for address in params["addresses"]):
+    if os.geteuid():
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        found.append(f"The role mirror installs a service but runs as {user}; set become to true or log in as root.")
+    holders = list(listeners(params["port"]))
+    for address in params["addresses"]:
+        own = any(own_pid in holder.pids and holder.address == address for holder in holders)
+        if own or can_listen(address, params["port"]):
             continue
-        who = f"{holder.program} (process {holder.pids[0]})" if holder.pids else "another program"
-        found.append(f"Port {holder.port} on {holder.address} is held by {who}; stop it or set mirror_port to another port.")
+        other = next((holder for holder in holders if own_pid not in holder.pids), None)
+        who = f"{other.program} (process {other.pids[0]})" if other and other.pids else "another program"
+        found.append(f"Port {params['port']} on {address} is held by {who}; stop it or set mirror_port to another port.")
         break
     minimum = size(params["min_free"])
     if minimum is None:
@@ -112,15 +137,17 @@ def main() -> None:
             "addresses": {"type": "list", "elements": "str", "required": True},
             "port": {"type": "int", "required": True},
             "pid_path": {"type": "path", "required": True},
+            "program": {"type": "str", "required": True},
             "cache_path": {"type": "path", "required": True},
             "min_free": {"type": "str", "required": True},
             "ca_path": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )
-    own_pid = running_pid(module.params["pid_path"])
-    free = free_bytes(module.params["cache_path"])
-    result = {"changed": False, "running": bool(own_pid), "free": free}
+    own_pid = running_pid(module.params["pid_path"], module.params["program"])
+    # A full cache is no full disk: the server makes room when it has to.
+    free = free_bytes(module.params["cache_path"]) + used_bytes(module.params["cache_path"])
+    result = {"changed": False, "running": bool(own_pid), "free": free, "ca_sha256": sha256(module.params["ca_path"])}
     found = problems(module.params, own_pid, free)
     if found:
         module.fail_json(msg=" ".join(found), **result)

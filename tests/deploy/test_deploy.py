@@ -83,6 +83,8 @@ BAD_INPUT = {
     "less free disk than the minimum": ({"mirror_min_free": "900000g"}, "less than mirror_min_free"),
     "missing CA file": ({"mirror_upstream_ca_path": "/nowhere/ca.pem"}, "/nowhere/ca.pem does not exist"),
     "engine that does not exist": ({"mirror_engine": "varnish"}, "value of mirror_engine must be one of: nginx, got: varnish"),
+    "size that is none": ({"mirror_slice_size": "many"}, "mirror_slice_size 'many' is not of the form"),
+    "folder of somebody else": ({"mirror_log_path": "/var/log"}, "mirror_log_path '/var/log' is not a folder of the mirror's own"),
     # The role's own list is emptied, since this machine has only one operating system.
     "operating system": ({"__mirror_supported": {"Debian": ["99"]}}, "the role mirror supports Debian 99"),
 }
@@ -123,7 +125,7 @@ def test_without_root_it_is_refused(mirror: str, site: dict) -> None:
 
 
 def test_a_configuration_that_the_server_refuses_never_replaces_a_running_one(mirror: str, site: dict) -> None:
-    refused(mirror, {"mirror_sites": [site], "mirror_slice_size": "many"}, "slice")
+    refused(mirror, {"mirror_sites": [site], "mirror_worker_connections": 0}, "worker_connections")
 
 
 def test_what_was_seen_is_served_when_the_registry_is_gone_and_the_server_was_killed(mirror: str, site: dict, registry: Registry) -> None:

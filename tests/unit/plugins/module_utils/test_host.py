@@ -7,9 +7,10 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from ansible_collections.nearby.mirrors.plugins.module_utils.host import free_bytes, listeners, overlaps, running_pid
+from ansible_collections.nearby.mirrors.plugins.module_utils.host import can_listen, free_bytes, listeners, running_pid, used_bytes
 
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::1")])
@@ -39,26 +40,44 @@ def test_the_holder_is_who_was_started_first_whatever_its_number():
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "expected"),
+    ("held", "wanted", "expected"),
     [
-        ("127.0.0.1", "127.0.0.1", True),
-        ("127.0.0.1", "192.0.2.1", False),
-        ("0.0.0.0", "192.0.2.1", True),
-        ("192.0.2.1", "0.0.0.0", True),
-        ("::", "::1", True),
-        ("0.0.0.0", "::", False),
+        ("127.0.0.1", "127.0.0.1", False),
+        ("127.0.0.1", "127.0.0.2", True),
+        ("0.0.0.0", "127.0.0.2", False),
+        ("127.0.0.2", "0.0.0.0", False),
+        ("dual-stack", "127.0.0.1", False),
+        ("127.0.0.1", "192.0.2.1", True),
     ],
 )
-def test_overlap(one, other, expected):
-    assert overlaps(one, other) is expected
+def test_where_a_server_could_listen(held, wanted, expected):
+    if held == "dual-stack":
+        server = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    else:
+        server = socket.create_server((held, 0))
+    with server:
+        assert can_listen(wanted, server.getsockname()[1]) is expected
 
 
-@pytest.mark.parametrize(("content", "expected"), [(str(os.getpid()), os.getpid()), ("4194305", 0), ("", 0), ("x", 0), (None, 0)])
-def test_running_pid(tmp_path, content, expected):
+OWN = Path("/proc/self/comm").read_text().strip()
+
+
+@pytest.mark.parametrize(
+    ("content", "program", "found"),
+    [(str(os.getpid()), OWN, True), (str(os.getpid()), "nginx", False), ("4194305", OWN, False), ("", OWN, False), (None, OWN, False)],
+)
+def test_running_pid(tmp_path, content, program, found):
     path = tmp_path / "pid"
     if content is not None:
         path.write_text(content)
-    assert running_pid(str(path)) == expected
+    assert running_pid(str(path), program) == (os.getpid() if found else 0)
+
+
+def test_used_bytes(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/b").write_bytes(bytes(100_000))
+    assert 100_000 <= used_bytes(str(tmp_path)) <= 110_000
+    assert used_bytes(str(tmp_path / "none")) == 0
 
 
 def test_free_bytes_of_a_folder_to_be(tmp_path):

@@ -103,6 +103,14 @@ def test_upstream_with_a_base_path():
     assert {"from": "/repository/py/", "to": "/internal/"} in sites[0]["routes"][0]["redirects"]
 
 
+def test_what_is_stored_for_another_upstream_is_not_found_again():
+    first, second = (resolve([{"type": "pypi", "upstream": upstream}])[0] for upstream in ("http://a.test", "http://b.test"))
+    moved = resolve([{"type": "pypi", "upstream": "http://a.test", "origins": ["https://moved.test"]}])[0]
+    keys = [{route["name"]: route["id"] for route in site["routes"]} for site in (first, second, moved)]
+    assert keys[0]["simple"] != keys[1]["simple"] and keys[0]["simple"] != keys[2]["simple"]
+    assert keys[0]["files"] != keys[2]["files"]
+
+
 def test_generic_knows_what_never_changes():
     sites = resolve(
         [{"name": "tools", "type": "generic", "upstream": "http://host.test", "immutable": [r"v[0-9]+/.+\.tgz"], "lifetime": 60}]
@@ -137,6 +145,12 @@ def test_two_sites_of_one_type():
         ([{"type": "pypi", "upstream": "http://MIRROR.test"}], "is this mirror itself"),
         ([{"type": "pypi", "upstream": "http://192.0.2.1/pypi"}], "is this mirror itself"),
         ([{"type": "pypi", "origins": ["files.example.org"]}], "origins 'files.example.org' has no scheme"),
+        ([{"type": ["pypi"]}], "is unknown; set one of"),
+        ([{"type": "pypi", "upstream": "https://index.example.org:99999"}], "has a port that is none"),
+        ([{"type": "pypi", "origins": None}], "origins is not a list"),
+        ([{"type": "pypi", "origins": "https://files.example.org"}], "origins is not a list"),
+        ([{"type": "pypi", "origins": ["https://a.test", "https://f.test", "http://f.test"]}], "two origins have one host"),
+        ([{"type": "pypi", "representations": ["JSON"]}], "representation 'JSON' is unknown"),
         (["pypi", "pypi"], "share the path /pypi/"),
         (["pypi", {"type": "pypi", "name": "b", "path": "/pypi/"}], "share the path /pypi/"),
         (["pypi", {"type": "pypi", "name": "b", "path": "/pypi/b/"}], "lie within each other"),

@@ -19,8 +19,13 @@ def held():
         yield server.getsockname()[1]
 
 
+@pytest.fixture(autouse=True)
+def root(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+
 def found(own_pid=0, free=10 << 30, **changes):
-    params = {"addresses": ["127.0.0.1"], "port": 1, "cache_path": "/c", "min_free": "2g", "ca_path": BUNDLE}
+    params = {"addresses": ["127.0.0.1"], "port": 65000, "cache_path": "/c", "min_free": "2g", "ca_path": BUNDLE}
     return problems(params | changes, own_pid, free)
 
 
@@ -32,7 +37,12 @@ def test_a_held_port_names_the_holder(held):
     (sentence,) = found(port=held)
     assert f"Port {held} on 127.0.0.1 is held by" in sentence and f"process {os.getpid()}" in sentence
     assert found(port=held, addresses=["0.0.0.0"])
-    assert found(port=held, addresses=["192.0.2.1"]) == []
+    assert found(port=held, addresses=["127.0.0.2"]) == []
+
+
+def test_without_root(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    assert "set become to true or log in as root" in found()[0]
 
 
 def test_the_mirror_itself_may_hold_its_port(held):
@@ -45,7 +55,7 @@ def test_disk_certificates_and_size(tmp_path):
     assert "does not exist" in found(ca_path=str(tmp_path / "none.pem"))[0]
     (tmp_path / "bad.pem").write_text("nothing")
     assert "cannot be read" in found(ca_path=str(tmp_path / "bad.pem"))[0]
-    assert len(found(free=0, ca_path="/none", port=1)) == 2, "all that is in the way is told at once"
+    assert len(found(free=0, ca_path="/none", port=65000)) == 2, "all that is in the way is told at once"
 
 
 @pytest.mark.parametrize(("text", "expected"), [("2g", 2 << 30), ("10M", 10 << 20), ("5", 5), ("", None), ("2t", None)])
