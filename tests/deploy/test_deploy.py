@@ -137,8 +137,7 @@ def test_what_was_seen_is_served_when_the_registry_is_gone_and_the_server_was_ki
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         time.sleep(1)
-        files = [site["upstream"].rsplit(":", 1)[0] + ":1"]
-        result = quickstart(mirror_sites=[site | {"origins": files}], mirror_verify=False)
+        result = quickstart(mirror_sites=[site | {"origins": [registry.files_url]}], mirror_verify=False)
         assert result.returncode == 0, result.stdout
         assert get(f"{mirror}{INDEX}") == page
     finally:

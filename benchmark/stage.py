@@ -1,0 +1,202 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is measured: a fixture registry, a mirror as the role renders it in front of it, and a plain static server."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+import typing as t
+import urllib.request
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent
+sys.path[:0] = [str(REPOSITORY / "tests" / "behaviour"), str(REPOSITORY / "tests" / "registry")]
+
+import bench  # noqa: E402
+
+NGINX = "/usr/sbin/nginx"
+LOG_FLUSH_SECONDS = 1.5  # both servers write their logs at least once a second
+READ_SIZE = 1 << 20  # of a download, in bytes
+
+
+class Registry:
+    """The fixture registry as a process of its own, so that its work is not the clients'. Its verbs are methods."""
+
+    def __init__(self) -> None:
+        control = bench.free_port()
+        script = REPOSITORY / "tests" / "registry" / "registry.py"
+        listen = ["--listen", "127.0.0.1:0", "--files-listen", "127.0.0.1:0", "--control-listen", f"127.0.0.1:{control}"]
+        self.process = subprocess.Popen([sys.executable, script, *listen], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout
+        self.urls: dict[str, str] = json.loads(self.process.stdout.readline())
+        self.control = f"http://127.0.0.1:{control}"
+        for _attempt in range(100):
+            with contextlib.suppress(OSError):
+                self.call("forget")
+                return
+            time.sleep(0.05)
+        raise RuntimeError("The fixture registry's control port does not answer.")
+
+    def call(self, verb: str, **arguments: t.Any) -> t.Any:
+        """One verb of the registry."""
+        with urllib.request.urlopen(f"{self.control}/{verb}", json.dumps(arguments).encode(), timeout=120) as answer:
+            return json.load(answer)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+class Server:
+    """A running Nginx: its address, its log, and the processor time of its workers."""
+
+    def __init__(self, name: str, root: Path, address: tuple[str, int], command: list[str]) -> None:
+        self.name, self.root, self.address, self.command = name, root, address, command
+        self.log = next(root.glob("log"), root) / "access.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Run it until it answers. Raises RuntimeError where it does not."""
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+        answers = bench.until(lambda: self.process.poll() is not None or self.is_up(), 10, 0.02)  # type: ignore[union-attr]
+        if not answers or self.process.poll() is not None:
+            raise RuntimeError(f"The server {self.name} did not start, see {self.root}")
+
+    def is_up(self) -> bool:
+        with contextlib.suppress(OSError):
+            return bench.fetch(self.address, "/health").status == 200
+        return False
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.terminate()
+            self.process.wait(10)
+            self.process = None
+
+    def empty(self) -> None:
+        """Stop, forget all that was stored, start again."""
+        self.stop()
+        for path in (self.root / "cache").rglob("*"):
+            if path.is_file():
+                path.unlink()
+        self.start()
+
+    def workers(self) -> list[int]:
+        """The process ids below the master."""
+        assert self.process
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def cpu_seconds(self) -> float:
+        """Processor time that the workers have used, in user and in kernel mode."""
+        return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in self.workers()) / 1e9
+
+    def log_since(self, position: int) -> str:
+        """What was logged since the log had that size; to be asked LOG_FLUSH_SECONDS after the last response."""
+        with self.log.open() as log:
+            log.seek(position)
+            return log.read()
+
+
+def mirror(root: Path, registry: Registry) -> Server:
+    """The mirror: the role's own rendered configuration, not yet started."""
+    site = {"name": "pypi", "type": "pypi", "upstream": registry.urls["index"], "origins": [registry.urls["files"]], "lifetime": 86400}
+    rendered = bench.Mirror(root, "nginx", [site])
+    rendered.render()
+    return Server("mirror", root, rendered.address, bench.ENGINES["nginx"](root))
+
+
+def changed(origin: Server, root: Path, rules: t.Iterable[str]) -> Server:
+    """The mirror once more, named after its folder, with each REGEX=>TEXT applied to its configuration."""
+    for folder in ("etc", "log", "cache", "temp", "run", "www"):
+        (root / folder).mkdir(parents=True)
+    port = bench.free_port()
+    text = (origin.root / "etc/nginx.conf").read_text()
+    text = text.replace(str(origin.root), str(root)).replace(f":{origin.address[1]}", f":{port}")
+    for rule in rules:
+        wanted, _arrow, new = rule.partition("=>")
+        text, count = re.subn(wanted, new.replace("\\n", "\n"), text, flags=re.MULTILINE)
+        if not count:
+            raise SystemExit(f"Nothing in the configuration matches {wanted!r}.")
+    (root / "etc/nginx.conf").write_text(text)
+    return Server(root.name, root, ("127.0.0.1", port), bench.ENGINES["nginx"](root))
+
+
+def static(root: Path) -> Server:
+    """Plain static serving of root/www, not yet started."""
+    for folder in ("www", "temp"):
+        (root / folder).mkdir(parents=True)
+    port = bench.free_port()
+    text = (HERE / "static.conf").read_text().replace("ROOT", str(root)).replace("PORT", str(port))
+    (root / "nginx.conf").write_text(text)
+    return Server("static", root, ("127.0.0.1", port), [NGINX, "-c", f"{root}/nginx.conf", "-e", f"{root}/error.log", "-g", "daemon off;"])
+
+
+class Download:
+    """One response whose body is counted, and hashed if wanted; else the kernel throws it away, which costs next to nothing."""
+
+    def __init__(self, address: tuple[str, int], path: str, digest: bool = False) -> None:
+        self.began = time.monotonic()
+        self.socket = socket.create_connection(address, timeout=120)
+        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: mirror.test\r\nConnection: close\r\n\r\n".encode())
+        self.sha256 = hashlib.sha256() if digest else None
+        self.buffer = bytearray(READ_SIZE)
+        self.head = b""
+        self.length: int | None = None
+        self.got = 0
+        self.first_byte = self.seconds = 0.0
+        self.done = False
+
+    def read(self) -> None:
+        """Take what is there. Raises OSError, and RuntimeError where the answer is not a 200 with a length."""
+        if self.length is None:
+            self.head += self.socket.recv(4096)
+            head, separator, rest = self.head.partition(b"\r\n\r\n")
+            if not separator:
+                if not self.head or len(self.head) > 65536:
+                    raise RuntimeError(f"no answer: {self.head[:200]!r}")
+                return
+            self.head = head
+            length = re.search(rb"(?im)^content-length:\s*(\d+)", head)
+            if not head.startswith(b"HTTP/1.1 200 ") or not length:
+                raise RuntimeError(f"not a whole answer: {head[:200]!r}")
+            self.length = int(length[1])
+            self.take(rest, len(rest))
+            return
+        if self.sha256:
+            count = self.socket.recv_into(self.buffer)
+            self.take(memoryview(self.buffer)[:count], count)
+        else:
+            count = self.socket.recv_into(self.buffer, 0, socket.MSG_TRUNC)
+            self.take(b"", count)
+        if not count:
+            raise RuntimeError(f"the body ended after {self.got} of {self.length} bytes")
+
+    def take(self, data: bytes | memoryview, count: int) -> None:
+        if count and not self.first_byte:
+            self.first_byte = time.monotonic() - self.began
+        if self.sha256:
+            self.sha256.update(data)
+        self.got += count
+        if self.got == self.length:
+            self.done, self.seconds = True, time.monotonic() - self.began
+            self.socket.close()
+
+    def header(self, name: str) -> str:
+        found = re.search(rb"(?im)^" + name.encode() + rb":\s*(.*?)\r?$", self.head)
+        return found[1].decode() if found else ""
+
+
+def drain(downloads: t.Iterable[Download]) -> None:
+    """Read all of them to their end, one after the other within one thread."""
+    for download in downloads:
+        while not download.done:
+            download.read()

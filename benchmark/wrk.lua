@@ -1,0 +1,8 @@
+-- GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+-- SPDX-License-Identifier: GPL-3.0-or-later
+-- wrk's summary as one line of JSON.
+function done(summary, latency, requests)
+  local e = summary.errors
+  print(string.format('{"requests":%d,"seconds":%.6f,"bytes":%d,"errors":%d}', summary.requests, summary.duration / 1e6,
+    summary.bytes, e.connect + e.read + e.write + e.status + e.timeout))
+end
