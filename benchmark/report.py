@@ -147,15 +147,15 @@ Missed of what is wanted:{verdict}
 - *static* is a plain Nginx that sends files of the same bytes (`static.conf`): as many workers, sendfile, keepalive, open files kept
   and the same log as the mirror; pages lie there gzipped already (`gzip_static`).
 - *mirror* is the configuration that the role renders, warm, in front of the fixture registry. Clients ask for pages as gzip.
-- One turn of {results["seconds_a_turn"]} s for each server, with wrk and 4, 8, and 16 connections; {repetitions["hits"]} times, by turns, each first as often as
-  last. Rates are medians; the ratio is the middle one of the three loads; *seen* is among neighbouring turns. Of 200 MB there are
-  8 whole downloads a turn, on 4 connections.
+- One turn of {results["seconds_a_turn"]} s for each server, with wrk and 4, 8, and 16 connections; {repetitions["hits"]} times, by turns.
+  Rates are medians; the ratio is the middle one of the three loads; *seen* is among neighbouring turns. Of 200 MB there are 8 whole
+  downloads a turn, on 4 connections.
 - µs is the processor time of a server's workers for one response: it sways less than the rates do where others use the machine.
 - Every response is checked in the server's log: 200, whole, and a HIT if it came from the mirror.
-- Cold: medians of {repetitions["cold"]} runs. A run is one client before an empty mirror, then 64 before an emptied one, and one more a second
-  later. The registry counts its bytes; all clients check the length and some the digest.
-- Deploy: medians of {repetitions["deploy"]} runs of `ansible-playbook` on fresh Debian 13 containers with systemd. The first deploy fetches and
-  installs the web server's package, and plays a client against the mirror at its end.
+- Cold: medians of {repetitions["cold"]} runs. A run is one client before an empty mirror, then 64 before an emptied one,
+  and one more a second later. The registry counts its bytes; all clients check the length and some the digest.
+- Deploy: medians of {repetitions["deploy"]} runs of `ansible-playbook` on fresh Debian 13 containers with systemd.
+  The first deploy fetches and installs the web server's package, and plays a client against the mirror at its end.
 
 {WHERE}"""
 
