@@ -72,7 +72,9 @@ def run(lab: Lab, number: int) -> dict[str, float]:
     mirror = ("--limit", f"mirror{number}.benchmark.test")
     first, _changed = lab.play("nearby.mirrors.site", *mirror)
     second, changed = lab.play("nearby.mirrors.site", *mirror)
-    node, _changed = lab.play("nearby.mirrors.nodes")
+    node, pointed = lab.play("nearby.mirrors.nodes")
+    if not pointed:
+        raise RuntimeError("configure_mirrors changed nothing on a node that had no mirror.")
     again, again_changed = lab.play("nearby.mirrors.nodes")
     lab.play("nearby.mirrors.nodes", "--extra-vars", "configure_mirrors_state=absent")
     return {
