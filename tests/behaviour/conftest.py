@@ -106,12 +106,14 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         anywhere = ("0.0.0.0", 0)
         site("edges", registry("edges.test", "127.0.0.1 127.0.0.2 127.0.0.3 127.0.0.4", listen=anywhere, files_listen=anywhere))
         site("bare", registry("bare.test"), lifetime=1)
+        site("whole", registry("whole.test"))
         site("relative", registry("relative.test", relative=True))
         site("moving", registry("moving.test"), lifetime=1)
         for kind, pair in certificates.items():
             site(kind, registry(f"{kind}.test", certificate=pair))
         stranger = registry("stranger.test")
         registries["bare"].configure(bare=True)
+        registries["whole"].configure(ranges=False)
         timeouts = {"mirror_index_timeout": 2, "mirror_connect_timeout": 1, "mirror_artifact_timeout": 3}
         variables = {"mirror_resolvers": [names.address], "mirror_upstream_ca_path": bundle[0], **timeouts}
         mirror = bench.Mirror(root, request.param, sites, **variables)

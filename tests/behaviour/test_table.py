@@ -393,6 +393,18 @@ def ranged(world: World) -> Fresh:
     return project
 
 
+@promise("http")
+def test_a_file_is_stored_once_though_upstream_knows_no_ranges(mirror: Mirror, fresh: Make) -> None:
+    """It sends the whole file for each part: a client may get more than it asked for, the disk may not."""
+    project = fresh("whole", size=SIZE, kinds="wheel")
+    before = sum(path.stat().st_size for path in mirror.cached())
+    assert mirror.get(project.file).sha256 == project.project.artifacts[0].sha256
+    for start in 0, 4_200_000, 8_400_000, 5_000_000:
+        reply = mirror.get(project.file, {"Range": f"bytes={start}-{start + 9}"})
+        assert reply.status in (200, 206) and project.content[start : start + 10] in reply.body
+    assert sum(path.stat().st_size for path in mirror.cached()) - before < 1.1 * SIZE
+
+
 RANGES: dict[str, tuple[str, t.Callable[[int], tuple[int, int] | None]]] = {
     "first byte": ("bytes=0-0", lambda size: (0, 1)),
     "beginning": ("bytes=0-999", lambda size: (0, 1000)),
@@ -1496,3 +1508,21 @@ def test_stale_and_ranges_work_there_too(world: World, mirror: Mirror) -> None:
     reply = mirror.get("/tools/listing")
     assert reply.body == b"0123456789" and reply.cache == "stale"
     assert mirror.get("/tools/listing", {"Range": "bytes=2-4"}).body == b"234"
+
+
+@promise("generic")
+@table("path", {"lower": "/tools/..%2ftools/secret", "upper": "/tools/x%2F..%2Fsecret", "at the end": "/tools/x%2f.."})
+def test_an_encoded_slash_leads_out_of_no_prefix(world: World, mirror: Mirror, path: str) -> None:
+    """A server that decodes it would see dots where the mirror saw none."""
+    assert mirror.get(path).status == 400
+    assert world.registries["tools"].requests(r"\.\.") == []
+
+
+@promise("generic")
+def test_an_encoding_that_belongs_to_the_body_stays(world: World, mirror: Mirror) -> None:
+    registry = world.registries["tools"]
+    registry.put("/static/archive", "as it lies there")
+    registry.fault(path="^/static/archive$", headers={"Content-Encoding": "gzip"})
+    for _time in range(2):
+        reply = mirror.get("/tools/archive")
+        assert reply.status == 200 and reply.body == b"as it lies there" and reply["Content-Encoding"] == "gzip", show(reply)
