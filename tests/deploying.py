@@ -21,7 +21,12 @@ FOLDERS = [Path(path) for path in ("/etc/nearby-mirror", "/var/cache/nearby-mirr
 
 def quickstart(*arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
     """One run of the quickstart playbook with the given variables."""
-    command = ["ansible-playbook", "nearby.mirrors.quickstart", *arguments, "-e", json.dumps(variables)]
+    return playbook("quickstart", *arguments, **variables)
+
+
+def playbook(name: str, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+    """One run of a playbook of the collection."""
+    command = ["ansible-playbook", f"nearby.mirrors.{name}", *arguments, "-e", json.dumps(variables)]
     return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
 
 

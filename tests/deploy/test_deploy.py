@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deploying import FOLDERS, deployed, quickstart, recap
+from deploying import FOLDERS, deployed, playbook, quickstart, recap
 from registry import Registry
 
 INDEX = "/pypi/simple/sampleproj/"
@@ -70,6 +70,29 @@ def test_a_changed_configuration_is_in_force_without_a_restart(mirror: str, site
     assert get(f"{mirror}/tools/simple/sampleproj/")
     assert [entry["name"] for entry in json.loads(get(f"{mirror}/mirror.json"))["sites"]] == ["pypi", "tools"]
     assert quickstart(mirror_sites=[site]).returncode == 0
+
+
+def test_the_verify_playbook_tells_a_healthy_mirror_from_another(mirror: str) -> None:
+    inventory = ["--inventory", "mirror.test,"]
+    healthy = playbook("verify", *inventory, nearby_mirrors="all", mirror_fqdn="127.0.0.1", mirror_port=8080)
+    assert healthy.returncode == 0, healthy.stdout + healthy.stderr
+    dead = playbook("verify", *inventory, nearby_mirrors="all", mirror_fqdn="127.0.0.1", mirror_port=1)
+    assert dead.returncode != 0 and "fatal: [mirror.test" in dead.stdout and "http://127.0.0.1:1" in dead.stdout
+
+
+def test_a_fault_in_one_region_keeps_the_deploy_from_the_next(mirror: str, tmp_path: Path) -> None:
+    hosts = {
+        "first.test": {"mirror_region": "a", "mirror_sites": ["conda"], "ansible_connection": "local"},
+        "second.test": {"mirror_region": "b", "ansible_connection": "local"},
+    }
+    inventory = tmp_path / "hosts.json"
+    inventory.write_text(json.dumps({"mirrors": {"hosts": hosts}}))
+    before = state()
+    result = playbook("site", "--inventory", str(inventory), mirror_port=8080, mirror_addresses=["127.0.0.1"])
+    assert result.returncode != 0 and "fatal: [first.test]" in result.stdout
+    reached = re.findall(r"^(?:ok|changed): \[second\.test\]", result.stdout, re.MULTILINE)
+    assert reached == [], result.stdout
+    assert state() == before
 
 
 BAD_INPUT = {
