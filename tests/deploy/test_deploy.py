@@ -72,6 +72,15 @@ def test_a_changed_configuration_is_in_force_without_a_restart(mirror: str, site
     assert quickstart(mirror_sites=[site]).returncode == 0
 
 
+def test_a_running_mirror_moves_to_another_port(mirror: str, site: dict) -> None:
+    before = NGINX_PID.read_text()
+    moved = quickstart(mirror_sites=[site], mirror_port=8091)
+    assert moved.returncode == 0, moved.stdout
+    assert get(f"http://127.0.0.1:8091{INDEX}")
+    assert quickstart(mirror_sites=[site]).returncode == 0
+    assert get(f"{mirror}{INDEX}") and NGINX_PID.read_text() == before
+
+
 def test_the_verify_playbook_tells_a_healthy_mirror_from_another(mirror: str) -> None:
     inventory = ["--inventory", "mirror.test,"]
     healthy = playbook("verify", *inventory, nearby_mirrors="all", mirror_fqdn="127.0.0.1", mirror_port=8080)
