@@ -119,14 +119,14 @@ def changed(origin: Server, root: Path, rules: t.Iterable[str]) -> Server:
     for folder in ("etc", "log", "cache", "temp", "run", "www"):
         (root / folder).mkdir(parents=True)
     port = bench.free_port()
-    text = (origin.root / "etc/nginx.conf").read_text()
+    text = (origin.root / "etc/mirror.conf").read_text()
     text = text.replace(str(origin.root), str(root)).replace(f":{origin.address[1]}", f":{port}")
     for rule in rules:
         wanted, _arrow, new = rule.partition("=>")
         text, count = re.subn(wanted, new.replace("\\n", "\n"), text, flags=re.MULTILINE)
         if not count:
             raise SystemExit(f"Nothing in the configuration matches {wanted!r}.")
-    (root / "etc/nginx.conf").write_text(text)
+    (root / "etc/mirror.conf").write_text(text)
     return Server(root.name, root, ("127.0.0.1", port), bench.ENGINES["nginx"](root))
 
 

@@ -50,7 +50,7 @@ EXAMPLES = r"""
   nearby.mirrors.mirror_preflight:
     addresses: ["0.0.0.0"]
     port: 80
-    pid_path: /run/nearby-mirror/nginx.pid
+    pid_path: /run/nearby-mirror/mirror.pid
     program: nginx
     cache_path: /var/cache/nearby-mirror
     min_free: 2g

@@ -230,7 +230,7 @@ def certificate(
 
 
 ENGINES: dict[str, t.Callable[[Path], list[str]]] = {  # how an engine is run in the foreground, from the rendered files
-    "nginx": lambda root: ["/usr/sbin/nginx", "-c", f"{root}/etc/nginx.conf", "-e", f"{root}/log/error.log", "-g", "daemon off;"],
+    "nginx": lambda root: ["/usr/sbin/nginx", "-c", f"{root}/etc/mirror.conf", "-e", f"{root}/log/error.log", "-g", "daemon off;"],
 }
 
 

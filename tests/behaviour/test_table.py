@@ -1389,7 +1389,7 @@ def test_the_landing_page(mirror: Mirror) -> None:
     {
         "nothing": "/nothing/here",
         "a folder": "/pypi",
-        "configuration": "/nginx.conf",
+        "configuration": "/mirror.conf",
         "dot file": "/.git/config",
         "status": "/nginx_status",
         "server status": "/server-status",

@@ -37,7 +37,7 @@ class Mirror:
     url: str
     logs: Path = Path("/var/log/nearby-mirror")
     cache: Path = Path("/var/cache/nearby-mirror")
-    pid: Path = Path("/run/nearby-mirror/nginx.pid")
+    pid: Path = Path("/run/nearby-mirror/mirror.pid")
 
     @property
     def index_url(self) -> str:

@@ -21,7 +21,7 @@ from deploying import FOLDERS, deployed, playbook, quickstart, recap
 from registry import Registry
 
 INDEX = "/pypi/simple/sampleproj/"
-NGINX_PID = Path("/run/nearby-mirror/nginx.pid")
+MIRROR_PID = Path("/run/nearby-mirror/mirror.pid")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def get(url: str) -> bytes:
 def state() -> dict[str, str]:
     """All that a deploy may change: the server's process, the digests of its configuration and of what it publishes."""
     files = [file for folder in (FOLDERS[0], FOLDERS[2] / "www") for file in folder.rglob("*") if file.is_file()]
-    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files} | {"pid": NGINX_PID.read_text()}
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files} | {"pid": MIRROR_PID.read_text()}
 
 
 def test_a_second_deploy_and_a_check_change_nothing(mirror: str, site: dict) -> None:
@@ -63,22 +63,22 @@ def test_a_second_deploy_and_a_check_change_nothing(mirror: str, site: dict) -> 
 
 
 def test_a_changed_configuration_is_in_force_without_a_restart(mirror: str, site: dict) -> None:
-    before = NGINX_PID.read_text()
+    before = MIRROR_PID.read_text()
     result = quickstart(mirror_sites=[site, {"name": "tools", "type": "generic", "upstream": site["upstream"]}])
     assert result.returncode == 0, result.stdout
-    assert NGINX_PID.read_text() == before
+    assert MIRROR_PID.read_text() == before
     assert get(f"{mirror}/tools/simple/sampleproj/")
     assert [entry["name"] for entry in json.loads(get(f"{mirror}/mirror.json"))["sites"]] == ["pypi", "tools"]
     assert quickstart(mirror_sites=[site]).returncode == 0
 
 
 def test_a_running_mirror_moves_to_another_port(mirror: str, site: dict) -> None:
-    before = NGINX_PID.read_text()
+    before = MIRROR_PID.read_text()
     moved = quickstart(mirror_sites=[site], mirror_port=8091)
     assert moved.returncode == 0, moved.stdout
     assert get(f"http://127.0.0.1:8091{INDEX}")
     assert quickstart(mirror_sites=[site]).returncode == 0
-    assert get(f"{mirror}{INDEX}") and NGINX_PID.read_text() == before
+    assert get(f"{mirror}{INDEX}") and MIRROR_PID.read_text() == before
 
 
 def test_the_verify_playbook_tells_a_healthy_mirror_from_another(mirror: str) -> None:
@@ -164,7 +164,7 @@ def test_what_was_seen_is_served_when_the_registry_is_gone_and_the_server_was_ki
     page = get(f"{mirror}{INDEX}")
     registry.vanish()
     try:
-        pids = [int(NGINX_PID.read_text())]
+        pids = [int(MIRROR_PID.read_text())]
         pids += [int(pid) for pid in Path(f"/proc/{pids[0]}/task/{pids[0]}/children").read_text().split()]
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
