@@ -28,10 +28,12 @@ import dnslib.server
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from registry import Project, Registry, free_port
+from registry import HTML, JSON, V1HTML, Project, Registry, free_port
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
+PIP = f"{JSON}, {V1HTML}; q=0.1, text/html; q=0.01"
+ACCEPT = {JSON: PIP, V1HTML: V1HTML, HTML: "text/html"}
 
 # ------------------------------------------------------------------------------------------------------------- client
 
@@ -164,6 +166,26 @@ def until(met: t.Callable[[], t.Any], seconds: float = 10, every: float = 0.1) -
     while not (answer := met()) and time.monotonic() < end:
         time.sleep(every)
     return answer
+
+
+def good(reply: Reply, body: bytes, kind: str = "") -> bool:
+    """Whether a reply is 200, complete, of that type where one is given, and has exactly that body."""
+    return reply.status == 200 and reply.complete and reply.plain == body and kind in ("", reply.type)
+
+
+def show(reply: Reply) -> str:
+    """What to say of a reply that is not as it should be."""
+    about = f"{len(reply.body)} bytes, complete={reply.complete}, {reply.seconds:.2f} s"
+    return f"{reply.status} {dict(reply.headers.items())} {about}: {reply.body[:150]!r}"
+
+
+EXPIRED, LAPSED = 3.3, 3.2
+
+
+def age(seconds: float = LAPSED) -> None:
+    """Wait until a page of the site ``brief`` is too old even to be served while it is refreshed; or, with ``EXPIRED``, until one
+    of the site ``steady`` is expired but may still be. An engine may count whole seconds, so that all takes up to a second longer."""
+    time.sleep(seconds)
 
 
 # --------------------------------------------------------------------------------------------------- names, certificates

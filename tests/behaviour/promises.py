@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import typing as t
+
 import pytest
 
 PROMISES = {
@@ -29,6 +31,11 @@ def promise(key: str) -> pytest.MarkDecorator:
     """Mark rows with the promise that they hold an engine to."""
     assert key in PROMISES, key
     return pytest.mark.promise(key)
+
+
+def table(names: str, rows: dict[str, t.Any]) -> pytest.MarkDecorator:
+    """Rows by their name; a value is a tuple where there are several names."""
+    return pytest.mark.parametrize(names, list(rows.values()), ids=list(rows))
 
 
 patient = pytest.mark.patient  # a row that mostly waits, and may run beside others of its kind
