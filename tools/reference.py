@@ -122,12 +122,11 @@ def plugin_page(kind: str, name: str, entry: Mapping[str, Any]) -> str:
 def site_page() -> str:
     """What the lookup returns and what a mirror publishes, as this code makes them."""
     sys.path.insert(0, str(COLLECTIONS))
+    from ansible_collections.nearby.mirrors.plugins.module_utils import mirror_document as code_of_document
     from ansible_collections.nearby.mirrors.plugins.module_utils import sites as code_of_sites
 
     sites = code_of_sites.resolve_sites(EXAMPLE, lambda _type: None, {}, [], 80)
-    document = code_of_sites.mirror_document(
-        sites, "mirror01.region-a.example.org", "region-a", "http://mirror01.region-a.example.org", "nginx"
-    )
+    document = code_of_document.build(sites, "mirror01.region-a.example.org", "region-a", "http://mirror01.region-a.example.org", "nginx")
 
     def dumped(data: Any) -> str:
         return yaml.safe_dump(data, sort_keys=False, width=120)

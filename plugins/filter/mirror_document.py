@@ -47,9 +47,9 @@ _value:
   type: dict
 """
 
-from ..module_utils.sites import mirror_document
+from ..module_utils.mirror_document import build
 
 
 class FilterModule:
     def filters(self):
-        return {"mirror_document": mirror_document}
+        return {"mirror_document": build}

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a mirror offers to a node: from its document (`/mirror.json`), or from Zuul's `mirror_info`.
+"""The mirror document (`/mirror.json`): how it is made, and what it, or Zuul's `mirror_info`, offers to a node.
 
 Two kinds of fault are kept apart: `BadInput` is a wrong variable and always an error, `Unusable` is what the network
 says of a mirror, and leaves the node as it is. The text of both is one sentence without a full stop.
@@ -14,14 +14,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.nearby.mirrors.plugins.module_utils.catalogue import ECOSYSTEMS
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import HttpError, Response
 
 VERSION = 1
 MAX_DOCUMENT = 1024 * 1024
 PROBE_ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.5, */*;q=0.1"
-
-# What the health of a mirror without a document is judged by: a project that every index of the type has.
-DEFAULT_PROBES = {"pypi": "pip"}
 
 # URLs end up in shell and INI files, so only what needs no quoting in any of them gets through.
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
@@ -53,6 +51,34 @@ def checked_url(url: Any, where: str) -> str:
 def _port_fits(netloc: str) -> bool:
     port = re.search(r":([0-9]+)$", netloc.rpartition("]")[2])
     return port is None or 0 < int(port.group(1)) < 65536
+
+
+def build(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, engine: str) -> dict[str, Any]:
+    """What a mirror says of itself at /mirror.json: the one contract between it and all that use it.
+
+    ``mirror_info`` has the shape of ``zuul_site_mirror_info`` (zuul-jobs, Mirror Configuration).
+    """
+    sites = list(sites)
+    info: dict[str, Any] = {}
+    for site in sites:
+        if site["mirror_info"]:
+            info.setdefault(site["mirror_info"], {"url": url + site["index"].rstrip("/")})
+    return {
+        "version": VERSION,
+        "name": name,
+        "region": region,
+        "url": url,
+        "engine": engine,
+        "sites": [
+            {key: site[key] for key in ("name", "type", "path", "upstream", "origins", "index", "probe")}
+            | {
+                "representations": site["offered"],
+                "routes": [{key: route[key] for key in ("name", "kind", "path", "target")} for route in site["routes"]],
+            }
+            for site in sites
+        ],
+        "mirror_info": info,
+    }
 
 
 def offer(index: str) -> dict[str, Any]:
@@ -106,7 +132,7 @@ def from_mirror_info(info: Any, types: Iterable[str], where: str) -> dict[str, A
         if not isinstance(entry, Mapping) or not entry.get("url"):
             raise BadInput(f"{where} has no url for {kind}: write {kind}: {{url: ...}}")
         index = checked_url(entry["url"], f"the url for {kind} in {where}")
-        indexes[kind] = dict(offer(index + "/"), probe=DEFAULT_PROBES.get(kind, ""))
+        indexes[kind] = dict(offer(index + "/"), probe=ECOSYSTEMS[kind].probe if kind in ECOSYSTEMS else "")
     if not indexes:
         raise BadInput("{} has no entry that a client on this node can use (supported: {})".format(where, ", ".join(types)))
     first = urlsplit(next(iter(indexes.values()))["url"])

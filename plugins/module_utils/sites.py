@@ -236,31 +236,3 @@ def resolve_sites(
                 raise SiteError(f"{both}: their paths {other['path']} and {resolved['path']} lie within each other; set another path.")
         sites.append(resolved)
     return sites
-
-
-def mirror_document(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, engine: str) -> dict[str, Any]:
-    """What a mirror says of itself at /mirror.json: the one contract between it and all that use it.
-
-    ``mirror_info`` has the shape of ``zuul_site_mirror_info`` (zuul-jobs, Mirror Configuration).
-    """
-    sites = list(sites)
-    info: dict[str, Any] = {}
-    for site in sites:
-        if site["mirror_info"]:
-            info.setdefault(site["mirror_info"], {"url": url + site["index"].rstrip("/")})
-    return {
-        "version": 1,
-        "name": name,
-        "region": region,
-        "url": url,
-        "engine": engine,
-        "sites": [
-            {key: site[key] for key in ("name", "type", "path", "upstream", "origins", "index", "probe")}
-            | {
-                "representations": site["offered"],
-                "routes": [{key: route[key] for key in ("name", "kind", "path", "target")} for route in site["routes"]],
-            }
-            for site in sites
-        ],
-        "mirror_info": info,
-    }

@@ -10,8 +10,8 @@ author: The nearby.mirrors founders
 version_added: 0.1.0
 short_description: Tells which origins a registry's index links to
 description:
-  - Asks each registry for the index page of one project, and tells to which origins its absolute links lead, which representations
-    it offers, and whether it gives a serial.
+  - Asks each registry for the index page of one project, and tells to which origins its absolute links lead, and which
+    representations it offers.
   - It runs on the mirror, because what counts is what the mirror can reach.
   - If a registry cannot be read it fails, and says which variable to set instead.
 options:
@@ -84,16 +84,13 @@ sites:
       type: list
       elements: str
       sample: [json, v1html, html]
-    serial:
-      description: Whether the registry gives a serial with its pages.
-      type: bool
-      sample: true
   sample:
     pypi:
       origins: [https://files.example.org]
       representations: [json, v1html, html]
-      serial: true
 """
+
+import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nearby.mirrors.plugins.module_utils.discovery import DiscoveryError, discover
@@ -119,7 +116,7 @@ def main() -> None:
     found: dict = {}
     for given in module.params["sites"]:
         try:
-            found[given["name"]] = discover(client, given)
+            found[given["name"]] = dataclasses.asdict(discover(client, given))
         except DiscoveryError as error:
             module.fail_json(msg=str(error), changed=False, sites=found)
     module.exit_json(changed=False, sites=found)

@@ -8,10 +8,10 @@ Simple repository API: PEP 503, 629, 658, 691, 700, 714, 740, 792 (packaging.pyt
 
 from __future__ import annotations
 
+from ..simple_api import MEDIA_TYPES, SERIAL_HEADER
 from .ecosystem import Ecosystem, Representation, Route
 
-JSON = "application/vnd.pypi.simple.v1+json"
-V1_HTML = "application/vnd.pypi.simple.v1+html"
+JSON, V1_HTML = MEDIA_TYPES["json"][0], MEDIA_TYPES["v1html"][0]
 
 PYPI = Ecosystem(
     type="pypi",
@@ -20,12 +20,12 @@ PYPI = Ecosystem(
     lifetime=300,
     linked=True,
     link_prefixes=('href="', '"url":"', '"url": "'),
-    serial_header="X-PyPI-Last-Serial",
+    serial_header=SERIAL_HEADER,
     mirror_info="pypi",
     representations=(
-        Representation("json", (JSON, "application/vnd.pypi.simple.latest+json"), f"{JSON}, {V1_HTML};q=0.2, text/html;q=0.1"),
-        Representation("v1html", (V1_HTML, "application/vnd.pypi.simple.latest+html"), f"{V1_HTML}, text/html;q=0.1"),
-        Representation("html", ("text/html", "text/*", "*/*"), "text/html"),
+        Representation("json", MEDIA_TYPES["json"], f"{JSON}, {V1_HTML};q=0.2, text/html;q=0.1"),
+        Representation("v1html", MEDIA_TYPES["v1html"], f"{V1_HTML}, text/html;q=0.1"),
+        Representation("html", (*MEDIA_TYPES["html"], "text/*", "*/*"), "text/html"),
     ),
     routes=(
         Route("simple", "index", "simple/", links="all", negotiated=True),

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..http import MEBIBYTE, Client, HttpError
+from ..mirror_document import VERSION
 from . import generic, pypi
 from .base import BAD, GOOD, SKIPPED, Options, Probe, Site, Skip, Verdict, bad, expect, good
 
-KNOWN_VERSION = 1
 CHECKS_BY_TYPE: dict[str, tuple[type[Probe], tuple[Callable[..., Verdict], ...]]] = {
     "pypi": (pypi.PypiProbe, pypi.CHECKS),
     "generic": (Probe, generic.CHECKS),
@@ -33,9 +33,9 @@ def read_document(client: Client, base: str) -> list[Site]:
         version, entries = document["version"], document["sites"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{response.url} is no mirror document") from error
-    if version != KNOWN_VERSION:
+    if version != VERSION:
         advice = "update nearby.mirrors here, or deploy the mirror again from here"
-        raise ValueError(f"{response.url} has version {version}, and only version {KNOWN_VERSION} is known; {advice}")
+        raise ValueError(f"{response.url} has version {version}, and only version {VERSION} is known; {advice}")
     return sites_from(entries, response.url + " sites")
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..catalogue import ECOSYSTEMS, Ecosystem
 from ..http import MEBIBYTE, Client, Response, origin
 
 GOOD, BAD, SKIPPED = "good", "bad", "skipped"
@@ -70,8 +71,8 @@ class Site:
             if not given.get(key) or not isinstance(given[key], str):
                 raise ValueError(f"{where} has no {key}")
         path = given.get("path") or "/{}/".format(given["name"])
-        index = f"{path}simple/" if given["type"] == "pypi" else ""
-        probe = "pip" if given["type"] == "pypi" else ""
+        known = ECOSYSTEMS.get(given["type"], Ecosystem(given["type"]))
+        index, probe = f"{path}{known.index}" if known.index else "", known.probe
         offered = given.get("offered", given.get("representations", ["json", "html"]))
         texts = {"path": path, "index": given.get("index") or index, "probe": given.get("probe", probe)}
         texts["upstream"] = given.get("upstream") or ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ansible_collections.nearby.mirrors.plugins.module_utils.discovery import DiscoveryError, discover
+from ansible_collections.nearby.mirrors.plugins.module_utils.discovery import DiscoveryError, Found, discover
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Headers, Response
 
 SITE = {"name": "main", "type": "pypi", "upstream": "https://index.test", "probe": "demo"}
@@ -20,23 +20,19 @@ def pages(text, status=200, media_type="text/html", **headers):
 
 
 def test_pypi(world):
-    assert discover(world, SITE) == {
-        "origins": ["https://files.test"],
-        "representations": ["json", "v1html", "html"],
-        "serial": True,
-    }
+    assert discover(world, SITE) == Found(["https://files.test"], ["json", "v1html", "html"])
     assert {headers["Accept-Encoding"] for _method, _url, headers in world.asked} == {"gzip"}
 
 
 def test_html_whatever_is_asked_for(world):
     world.offered, world.serial["https://index.test"] = ("html",), ""
     found = discover(world, SITE)
-    assert found["representations"] == ["html"] and found["serial"] is False and found["origins"][0] == "https://files.test"
+    assert found.representations == ["html"] and found.origins[0] == "https://files.test"
 
 
 def test_a_representation_that_is_refused_is_not_offered(world):
     world.faults.append(lambda _m, _u, headers, response: replace(response, status=406) if "html" in headers["Accept"] else response)
-    assert discover(world, SITE)["representations"] == ["json"]
+    assert discover(world, SITE).representations == ["json"]
 
 
 LINKS = {
@@ -53,13 +49,13 @@ LINKS = {
 def test_origins(world, name):
     links, expected = LINKS[name]
     world.faults.append(pages("".join(f'<a href="{link}">x</a>' for link in links)))
-    assert discover(world, SITE)["origins"] == expected
+    assert discover(world, SITE).origins == expected
 
 
 def test_links_beside_the_upstreams_path(world):
     links = ["https://index.test/base/1.whl", "https://index.test/f/2.whl", "https://index.test/f/3.whl", "https://files.test/1.whl"]
     world.faults.append(pages("".join(f'<a href="{link}">x</a>' for link in links)))
-    assert discover(world, {**SITE, "upstream": "https://index.test/base"})["origins"] == ["https://files.test", "https://index.test"]
+    assert discover(world, {**SITE, "upstream": "https://index.test/base"}).origins == ["https://files.test", "https://index.test"]
 
 
 PROBE = "; set probe: to a project that it has, or origins:, in mirror_sites for site 'main'."
@@ -100,5 +96,5 @@ def test_a_default_project_is_looked_at(world):
 
 @pytest.mark.parametrize("kind", ["generic", "deb"])
 def test_other_types_link_to_nothing(world, kind):
-    assert discover(world, {**SITE, "type": kind}) == {"origins": [], "representations": [], "serial": False}
+    assert discover(world, {**SITE, "type": kind}) == Found()
     assert not world.asked

@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from ansible_collections.nearby.mirrors.plugins.module_utils.sites import SiteError, mirror_document, resolve_sites
+from ansible_collections.nearby.mirrors.plugins.module_utils.mirror_document import build
+from ansible_collections.nearby.mirrors.plugins.module_utils.sites import SiteError, resolve_sites
 
 DEFAULTS = {"pypi": "https://index.example.org"}
 DISCOVERED = {"pypi": {"origins": ["https://files.example.org"], "representations": ["json", "v1html", "html"]}}
@@ -124,7 +125,7 @@ def test_generic_knows_what_never_changes():
 def test_two_sites_of_one_type():
     sites = resolve(["pypi", {"name": "cpu", "type": "pypi", "upstream": "https://cpu.test/whl", "origins": ["https://cpu.test"]}])
     assert [site["index"] for site in sites] == ["/pypi/simple/", "/cpu/simple/"]
-    assert mirror_document(sites, "m", "r", "http://m.test", "nginx")["mirror_info"] == {"pypi": {"url": "http://m.test/pypi/simple"}}
+    assert build(sites, "m", "r", "http://m.test", "nginx")["mirror_info"] == {"pypi": {"url": "http://m.test/pypi/simple"}}
 
 
 @pytest.mark.parametrize(
@@ -180,4 +181,4 @@ def test_another_port_of_this_host_may_be_an_upstream():
 def test_what_upstream_does_not_offer_is_not_promised():
     site = resolve(["pypi"], {"pypi": {"origins": ["https://files.example.org"], "representations": ["html"]}})[0]
     assert site["offered"] == ["html"]
-    assert mirror_document([site], "m", "", "http://m.test", "nginx")["sites"][0]["representations"] == ["html"]
+    assert build([site], "m", "", "http://m.test", "nginx")["sites"][0]["representations"] == ["html"]

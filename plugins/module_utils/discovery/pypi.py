@@ -1,36 +1,26 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which origins does a registry's index link to, and which representations does it offer? Asked of the registry itself."""
+"""The origin of the files, from the page of one project in each representation."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from .http import Client, HttpError, Response, origin
-from .simple_api import MEDIA_TYPES, SERIAL_HEADER, Page, parse, representation
-
-NOTHING: dict[str, Any] = {"origins": [], "representations": [], "serial": False}
-
-
-class DiscoveryError(Exception):
-    """The registry could not be read. The text is one sentence: what, where, why, and what to set instead."""
+from ..http import Client, HttpError, Response, origin
+from ..simple_api import MEDIA_TYPES, Page, parse, representation
+from .base import DiscoveryError, Found
 
 
-def discover(client: Client, site: Mapping[str, Any]) -> dict[str, Any]:
-    """`{origins, representations, serial}` of a site (name, type, upstream, probe). Raises DiscoveryError."""
-    return DISCOVERIES.get(site["type"], lambda _client, _site: dict(NOTHING))(client, site)
-
-
-def _pypi(client: Client, site: Mapping[str, Any]) -> dict[str, Any]:
+def discover(client: Client, site: Mapping[str, Any]) -> Found:
+    """The origin with the most links comes first; the upstream's own comes last, if links lead to it beside its path."""
     upstream = site["upstream"].rstrip("/")
     project = site.get("probe") or "pip"
     url = f"{upstream}/simple/{project}/"
     offered: list[str] = []
     counts: Counter[str] = Counter()
-    serial = False
     for kind, media_types in MEDIA_TYPES.items():
         answer = _page(client, site["name"], url, media_types[0])
         if answer is None:
@@ -40,15 +30,10 @@ def _pypi(client: Client, site: Mapping[str, Any]) -> dict[str, Any]:
             offered.append(kind)
         linked = (urljoin(url, link) for link in page.links if urlsplit(link).netloc)
         counts |= Counter(origin(link) for link in linked if not link.startswith(upstream + "/") and origin(link))
-        serial = serial or SERIAL_HEADER in response.headers or page.serial is not None
     if not offered:
         raise DiscoveryError("Site '{}': {} is to be had neither as JSON nor as HTML; set another upstream:.".format(site["name"], url))
     own = origin(upstream)
-    return {
-        "origins": sorted(counts, key=lambda where: (where == own, -counts[where], where)),
-        "representations": offered,
-        "serial": serial,
-    }
+    return Found(sorted(counts, key=lambda where: (where == own, -counts[where], where)), offered)
 
 
 def _page(client: Client, name: str, url: str, accept: str) -> tuple[Response, Page] | None:
@@ -71,7 +56,3 @@ def _page(client: Client, name: str, url: str, accept: str) -> tuple[Response, P
     if not page.files:
         raise DiscoveryError(f"Site '{name}': {url} lists no files; {probe}.")
     return response, page
-
-
-# Types that are not here link to nothing outside their upstream.
-DISCOVERIES: dict[str, Callable[[Client, Mapping[str, Any]], dict[str, Any]]] = {"pypi": _pypi}

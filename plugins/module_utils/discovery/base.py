@@ -1,0 +1,19 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every discovery gives and raises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+class DiscoveryError(Exception):
+    """The registry could not be read. The text is one sentence: what, where, why, and what to set instead."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """`origins` that an index links to (`scheme://host[:port]`), and names of the `representations` that the registry offers."""
+
+    origins: list[str] = field(default_factory=list)
+    representations: list[str] = field(default_factory=list)
