@@ -36,7 +36,7 @@ setup: .venv/controller $(LINK)
 setup-test: .venv/test $(LINK)
 
 host: ## install the Debian packages that the tests need (root)
-	tests/host-packages nginx wrk podman runc iptables nftables netavark aardvark-dns openssh-client \
+	tests/host-packages nginx apache2 wrk podman runc iptables nftables netavark aardvark-dns openssh-client \
 		mmdebstrap gpg mount debian-archive-keyring ca-certificates
 
 quickstart: setup ## a mirror on this machine at 127.0.0.1:8080, and real installs through it (root)
@@ -49,12 +49,12 @@ clean-quickstart: setup ## take off all that quickstart put on this machine (roo
 	tests/host-packages --remove
 	rm -rf .venv .collections
 
-test: setup-test host ## everything: lint, unit, behaviour, nodes, deploy, clients, quickstart, molecule (root)
-	$(BIN)/nox -s lint unit behaviour nodes deploy clients quickstart molecule
+test: setup-test host ## everything: lint, unit, static, behaviour, nodes, deploy, clients, quickstart, molecule (root)
+	$(BIN)/nox -s lint unit static behaviour nodes deploy clients quickstart molecule
 
 test-fast: setup-test ## what needs neither root nor containers
-	test -x /usr/sbin/nginx || tests/host-packages nginx
-	$(BIN)/nox -s lint unit behaviour nodes
+	tests/host-packages nginx apache2
+	$(BIN)/nox -s lint unit static behaviour nodes
 
 benchmark: setup-test host ## measure hits, cold herds and deploys; writes benchmark/RESULTS.md (root)
 	$(BIN)/python benchmark/run.py

@@ -37,6 +37,12 @@ def unit(session: nox.Session) -> None:
 
 
 @nox.session
+def static(session: nox.Session) -> None:
+    """What can be told of the rendered configurations without running them; needs the web servers."""
+    session.run("pytest", "tests/static", *session.posargs)
+
+
+@nox.session
 def behaviour(session: nox.Session) -> None:
     """What an HTTP client sees, on loopback; needs the web servers."""
     session.run("pytest", "tests/behaviour", *session.posargs)

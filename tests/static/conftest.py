@@ -1,0 +1,38 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role's configuration for each engine, with sites that touch every kind of route; nothing is started."""
+
+from __future__ import annotations
+
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "behaviour")]
+
+import bench  # noqa: E402
+
+# Negotiated and not, rewritten and not, immutable, with a query, of one origin and of two, over TLS and not.
+SITES = [
+    {"name": "pypi", "type": "pypi", "upstream": "https://index.example.org", "origins": ["https://files.example.org"]},
+    {"name": "plain", "type": "pypi", "upstream": "http://plain.example.org:8080/root", "origins": ["http://plain.example.org:8080/root"]},
+    {"name": "tools", "type": "generic", "upstream": "http://static.example.org/tools", "immutable": [r"v[0-9.]+/.*"]},
+    {"name": "asked", "type": "generic", "upstream": "https://asked.example.org", "query": True, "immutable": [r"v[0-9.]+/.*"]},
+]
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> t.Callable[[str], Path]:
+    """The configuration's file for an engine; rendered once."""
+    files: dict[str, Path] = {}
+
+    def render(engine: str) -> Path:
+        if engine not in files:
+            mirror = bench.Mirror(tmp_path_factory.mktemp(engine), engine, SITES, mirror_resolvers=["127.0.0.1"])
+            mirror.render()
+            files[engine] = mirror.root / "etc" / "mirror.conf"
+        return files[engine]
+
+    return render

@@ -1,0 +1,166 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What has to be true of Nginx's configuration. Each check yields a complaint for each place where it is not."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from configuration import Directive
+
+# What may be sent on. What comes from a client is one of the mirror's own words by then, see nothing_raw_goes_on().
+SENT_ON = {"Host", "Connection", "User-Agent", "Accept", "Accept-Encoding", "If-None-Match", "If-Modified-Since", "Range"}
+SENT_BETWEEN_TIERS = {"X-Stored-Serial", "X-Later-Part"}
+STEERING = {"X-Accel-Redirect", "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"}
+VARIABLE = re.compile(r"\$\{?(\w+)\}?")
+
+
+def proxied(root: Directive) -> t.Iterator[tuple[Directive, Directive]]:
+    """Every location that hands requests on, and to where."""
+    for directive in root.all("proxy_pass"):
+        yield directive.above[-1], directive
+
+
+def to_socket(directive: Directive) -> bool:
+    """Whether a proxy_pass leads to another server of the same configuration."""
+    http = directive.above[1]
+    sockets = {
+        upstream.value for upstream in http.own("upstream") if all(server.value.startswith("unix:") for server in upstream.own("server"))
+    }
+    return directive.value.removeprefix("http://") in sockets
+
+
+def faces_clients(directive: Directive) -> bool:
+    """Whether the directive stands in a server that listens on the network."""
+    servers = [block for block in directive.above if block.name == "server"]
+    return any(not listen.value.startswith("unix:") for server in servers for listen in server.own("listen"))
+
+
+def everywhere(root: Directive, name: str, wanted: str) -> t.Iterator[str]:
+    """The directive stands at http's own level, and says the same wherever else it stands."""
+    (http,) = root.own("http")
+    if not http.own(name):
+        yield f"http has no {name} {wanted}"
+    yield from (f"{found} is not {wanted}" for found in root.all(name) if found.value != wanted)
+
+
+def upstreams_are_verified(root: Directive) -> t.Iterator[str]:
+    """At http's own level: locations with and without would share TLS sessions."""
+    yield from everywhere(root, "proxy_ssl_verify", "on")
+    yield from everywhere(root, "proxy_ssl_server_name", "on")
+    (http,) = root.own("http")
+    if not http.own("proxy_ssl_trusted_certificate"):
+        yield "http has no proxy_ssl_trusted_certificate"
+    yield from (
+        f"{found} trusts others than http does"
+        for found in root.all("proxy_ssl_trusted_certificate", "proxy_ssl_crl")
+        if found.above[-1] is not http
+    )
+    yield from (
+        f"{found} is an old protocol" for found in root.all("proxy_ssl_protocols") if {"SSLv3", "TLSv1", "TLSv1.1"} & {*found.arguments}
+    )
+
+
+def origins_are_fixed(root: Directive) -> t.Iterator[str]:
+    """A request goes to a socket, or to a URL whose scheme and host are written down."""
+    (http,) = root.own("http")
+    urls = {entry.arguments[-1]: entry for each in http.own("map") if each.arguments[-1] == "$fetch_url" for entry in each.inner}
+    for _location, to in proxied(root):
+        if not to_socket(to) and to.value.removesuffix("$is_args$args") != "$fetch_url":
+            yield f"{to} may lead anywhere"
+    for url, entry in urls.items():
+        if url and not re.match(r"https?://[^/$@]+/", url):
+            yield f"{entry} may lead anywhere"
+
+
+def keys_tell_bodies_apart(root: Directive) -> t.Iterator[str]:
+    """A key has the route, the path as it came, and all that a request carries on: by itself, or as what it was mapped from."""
+    sources = {each.arguments[1][1:]: set(VARIABLE.findall(each.arguments[0])) for each in root.all("map")}
+    fetched_with_query = {to.above[-1].arguments for to in root.all("proxy_pass") if to.value.endswith("$args")}
+    seen: dict[tuple[str, str], Directive] = {}
+    for cache in root.all("proxy_cache"):
+        location = cache.above[-1]
+        if not (keys := location.own("proxy_cache_key")):
+            yield f"{location} caches without a key of its own"
+            continue
+        route, _bar, rest = keys[0].value.partition("|")
+        variables = set(VARIABLE.findall(rest))
+        if not re.fullmatch(r"[0-9a-f]{8,}", route):
+            yield f"{keys[0]} does not begin with a route"
+        if (other := seen.setdefault((cache.value, route), location)) is not location:
+            yield f"{keys[0]} begins with the route of {other}"
+        if "raw_path" not in variables:
+            yield f"{keys[0]} has not the path as it came in"
+        if ({"is_args", "args"} <= variables) != (location.arguments in fetched_with_query):
+            yield f"{keys[0]} and what is fetched do not agree on the query"
+        for odd in variables:
+            if odd.startswith("http_") or odd in {"uri", "request_uri", "document_uri", "host"}:
+                yield f"{keys[0]} has ${odd}, of which a client may send many"
+        for header in location.inherited("proxy_set_header"):
+            for variable in VARIABLE.findall(header.arguments[-1]):
+                if variable not in variables and not (variable in sources and sources[variable] <= variables):
+                    yield f"{keys[0]} does not tell apart what {header.arguments[0]} {header.arguments[-1]} asks for"
+
+
+def only_listed_headers_go_on(root: Directive) -> t.Iterator[str]:
+    yield from everywhere(root, "proxy_pass_request_headers", "off")
+    for location, to in proxied(root):
+        allowed = SENT_ON | (SENT_BETWEEN_TIERS if to_socket(to) else set())
+        headers = location.inherited("proxy_set_header")
+        yield from (f"{header} is sent on" for header in headers if header.arguments[0] not in allowed)
+        yield from (f"{location} sends no {name}" for name in ("Host", "Connection") if name not in {h.arguments[0] for h in headers})
+
+
+def nothing_raw_goes_on(root: Directive) -> t.Iterator[str]:
+    """The server that clients reach sends on the mirror's own words, and credentials are not so much as looked at."""
+    for header in root.all("proxy_set_header"):
+        if faces_clients(header) and re.search(r"\$(?:http_|host\b|cookie_|remote_user|proxy_add)", header.value):
+            yield f"{header} is a client's own word"
+    for directive in root.walk():
+        if re.search(r"\$(?:http_(?:authorization|cookie|proxy_authorization)|cookie_\w+|remote_user)\b", directive.value):
+            yield f"{directive} looks at credentials"
+
+
+def upstreams_do_not_steer(root: Directive) -> t.Iterator[str]:
+    yield from (f"{found} lets a header of the upstream's through" for found in root.all("proxy_pass_header"))
+    for location, to in proxied(root):
+        if to_socket(to):
+            continue
+        ignored = {name for found in location.inherited("proxy_ignore_headers") for name in found.arguments}
+        hidden = {found.value for found in location.inherited("proxy_hide_header")}
+        yield from (f"{location} obeys {name}" for name in sorted(STEERING - ignored))
+        yield from (f"{location} passes {name}" for name in sorted({"Set-Cookie", "WWW-Authenticate"} - hidden))
+        if location.inherited("proxy_cache"):
+            yield f"{location} caches what an upstream said in its own headers"
+
+
+def bodies_do_not_go_on(root: Directive) -> t.Iterator[str]:
+    yield from everywhere(root, "proxy_pass_request_body", "off")
+    yield from everywhere(root, "client_max_body_size", "1")
+    for server in {listen.above[-1] for listen in root.all("listen") if faces_clients(listen)}:
+        if not any(block.value == "$refused_body" and block.own("return")[0].value == "413" for block in server.own("if")):
+            yield f"{server} does not refuse a request with a body"
+
+
+def nothing_else_is_shown(root: Directive) -> t.Iterator[str]:
+    """No listings, no status pages, no way out of a folder."""
+    for found in root.all("autoindex"):
+        if found.value != "off":
+            yield f"{found} lists folders"
+    yield from (f"{found} shows the server's state" for found in root.all("stub_status"))
+    for found in root.all("alias"):
+        if found.above[-1].arguments[-1].endswith("/") != found.value.endswith("/") or found.above[-1].arguments[0].startswith("~"):
+            yield f"{found} leaves its folder"
+
+
+CHECKS = (
+    upstreams_are_verified,
+    origins_are_fixed,
+    keys_tell_bodies_apart,
+    only_listed_headers_go_on,
+    nothing_raw_goes_on,
+    upstreams_do_not_steer,
+    bodies_do_not_go_on,
+    nothing_else_is_shown,
+)

@@ -1,0 +1,147 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can be told of a configuration without running it. Every check is also seen to complain, of a configuration that is broken."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import configuration
+import nginx_checks
+import pytest
+
+CHECKS = {"nginx": nginx_checks.CHECKS}
+PROGRAMS = {"nginx": ["/usr/sbin/nginx", "-q", "-t", "-c"]}
+
+# What gixy says of the configuration as it is, of medium severity or above, and why it stands.
+GIXY_EXCEPTIONS = {"ssrf"}  # it takes a variable in proxy_pass for a client's; origins_are_fixed() holds it to URLs with a written host
+
+SERVE = r"(?s)(listen 127[^\n]*)"
+BREAKAGES: dict[str, list[tuple[t.Callable[..., t.Iterator[str]], str, str]]] = {
+    "nginx": [
+        (nginx_checks.upstreams_are_verified, r"proxy_ssl_verify on;", ""),
+        (nginx_checks.upstreams_are_verified, r"proxy_ssl_verify on;", "proxy_ssl_verify off;"),
+        (nginx_checks.upstreams_are_verified, r"(set \$wire_encoding gzip;)", r"\1 proxy_ssl_verify off;"),
+        (nginx_checks.upstreams_are_verified, r"proxy_ssl_trusted_certificate[^;]*;", ""),
+        (nginx_checks.upstreams_are_verified, r"proxy_ssl_server_name on;", ""),
+        (nginx_checks.upstreams_are_verified, r"TLSv1.2 TLSv1.3", "TLSv1.1 TLSv1.2"),
+        (nginx_checks.origins_are_fixed, r"proxy_pass \$fetch_url;", "proxy_pass https://$http_host$raw_path;"),
+        (nginx_checks.origins_are_fixed, r"proxy_pass http://transform;", "proxy_pass http://$arg_to;"),
+        (nginx_checks.origins_are_fixed, r'"https://files.example.org/\$rest"', '"https://files.example.org$rest"'),
+        (nginx_checks.origins_are_fixed, r"server unix:[^;]*/artifact.sock;", "server 192.0.2.1;"),
+        (nginx_checks.keys_tell_bodies_apart, r"\|\$encoding", "|"),
+        (nginx_checks.keys_tell_bodies_apart, r"\|\$representation_1", "|"),
+        (nginx_checks.keys_tell_bodies_apart, r"\|\$slice_range", "|"),
+        (nginx_checks.keys_tell_bodies_apart, r"\|\$raw_path", "|$uri"),
+        (nginx_checks.keys_tell_bodies_apart, r'proxy_cache_key "[0-9a-f]+\|', 'proxy_cache_key "|'),
+        (nginx_checks.keys_tell_bodies_apart, r'proxy_cache_key "[0-9a-f]+\|', 'proxy_cache_key "0123abcd|'),
+        (nginx_checks.keys_tell_bodies_apart, r"proxy_cache_key [^;]*\$encoding[^;]*;", ""),
+        (nginx_checks.keys_tell_bodies_apart, r"\|\$raw_path\|", "|$raw_path$is_args$args|"),
+        (nginx_checks.keys_tell_bodies_apart, r"\|\$raw_path\$is_args\$args\|", "|$raw_path|"),
+        (nginx_checks.keys_tell_bodies_apart, r"(proxy_set_header Accept-Encoding \$encoding;)", r"\1 proxy_set_header X-Any $http_x_any;"),
+        (nginx_checks.only_listed_headers_go_on, r"proxy_pass_request_headers off;", ""),
+        (nginx_checks.only_listed_headers_go_on, r"proxy_pass http://artifact;", r"\g<0> proxy_pass_request_headers on;"),
+        (
+            nginx_checks.only_listed_headers_go_on,
+            r"proxy_set_header User-Agent",
+            r"proxy_set_header Via x; \g<0>",
+        ),
+        (nginx_checks.only_listed_headers_go_on, r"set \$wire_encoding", r"proxy_set_header Accept x; \g<0>"),
+        (nginx_checks.nothing_raw_goes_on, r"proxy_set_header Accept \$accept_1", "proxy_set_header Accept $http_accept"),
+        (nginx_checks.nothing_raw_goes_on, r"proxy_set_header Host mirror;", "proxy_set_header Host $host;"),
+        (nginx_checks.nothing_raw_goes_on, r'"\$http_user_agent"', '"$http_authorization"'),
+        (nginx_checks.upstreams_do_not_steer, r"X-Accel-Redirect X-Accel-Limit-Rate", "X-Accel-Limit-Rate"),
+        (nginx_checks.upstreams_do_not_steer, r"proxy_hide_header Set-Cookie;", ""),
+        (nginx_checks.upstreams_do_not_steer, r"(set \$wire_encoding gzip;)", r"\1 proxy_hide_header Age;"),
+        (nginx_checks.upstreams_do_not_steer, r"proxy_http_version 1.1;", r"\g<0> proxy_pass_header Set-Cookie;"),
+        (nginx_checks.bodies_do_not_go_on, r"proxy_pass_request_body off;", ""),
+        (nginx_checks.bodies_do_not_go_on, r"proxy_pass http://artifact;", r"\g<0> proxy_pass_request_body on;"),
+        (nginx_checks.bodies_do_not_go_on, r"client_max_body_size 1;", "client_max_body_size 1m;"),
+        (nginx_checks.bodies_do_not_go_on, r"if \(\$refused_body\)[^}]*}", ""),
+        (nginx_checks.nothing_else_is_shown, SERVE, r"\1 autoindex on;"),
+        (nginx_checks.nothing_else_is_shown, SERVE, r"\1 location = /status { stub_status; }"),
+        (nginx_checks.nothing_else_is_shown, SERVE, r"\1 location /wheel { alias /srv/wheel/; }"),
+    ],
+}
+
+
+@pytest.fixture
+def broken(rendered: t.Callable[[str], Path], tmp_path: Path) -> t.Callable[[str, str, str], Path]:
+    """The configuration of an engine with every match of a pattern replaced."""
+
+    def change(engine: str, pattern: str, text: str) -> Path:
+        changed, count = re.subn(pattern, text, rendered(engine).read_text())
+        assert count, f"nothing is {pattern}"
+        (path := tmp_path / "mirror.conf").write_text(changed)
+        return path
+
+    return change
+
+
+def accepted(engine: str, path: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PROGRAMS[engine], path], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("engine", CHECKS)
+def test_the_server_accepts_it(engine: str, rendered: t.Callable[[str], Path]) -> None:
+    told = accepted(engine, rendered(engine))
+    assert told.returncode == 0, told.stderr
+
+
+@pytest.mark.parametrize("engine", CHECKS)
+def test_the_server_refuses_what_it_does_not_know(engine: str, rendered: t.Callable[[str], Path], tmp_path: Path) -> None:
+    (path := tmp_path / "mirror.conf").write_text(rendered(engine).read_text() + "\nunheard_of on;\n")
+    assert accepted(engine, path).returncode
+
+
+@pytest.mark.parametrize(("engine", "check"), [pytest.param(e, c, id=f"{e}-{c.__name__}") for e, checks in CHECKS.items() for c in checks])
+def test_nothing_to_complain_of(engine: str, check: t.Callable[..., t.Iterator[str]], rendered: t.Callable[[str], Path]) -> None:
+    assert list(check(configuration.PARSERS[engine](rendered(engine)))) == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "check", "pattern", "text"),
+    [pytest.param(engine, *row, id=f"{engine}-{row[0].__name__}-{n}") for engine, rows in BREAKAGES.items() for n, row in enumerate(rows)],
+)
+def test_complains(
+    engine: str, check: t.Callable[..., t.Iterator[str]], pattern: str, text: str, broken: t.Callable[[str, str, str], Path]
+) -> None:
+    assert list(check(configuration.PARSERS[engine](broken(engine, pattern, text))))
+
+
+def test_every_check_is_seen_to_complain() -> None:
+    assert {engine: set(checks) for engine, checks in CHECKS.items()} == {e: {row[0] for row in rows} for e, rows in BREAKAGES.items()}
+
+
+def gixy(path: Path) -> set[str]:
+    """The names of gixy's checks that find something of medium severity or above.
+
+    It reads expressions as Python does, which knows no reference to an open group: those of $older are left out.
+    """
+    text, count = re.subn(r"(?m)(^ *map [^\n]* \$older \{\n)(?:.*\n)*?( *default)", r"\1\2", path.read_text())
+    assert count == 1
+    (readable := path.with_name("gixy.conf")).write_text(text)
+    command = [Path(sys.executable).with_name("gixy"), "-ll", "--format", "json", readable]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    return {issue["plugin"] for issue in json.loads(told.stdout)}
+
+
+def test_gixy_finds_nothing(rendered: t.Callable[[str], Path]) -> None:
+    assert gixy(rendered("nginx")) == GIXY_EXCEPTIONS
+
+
+@pytest.mark.parametrize(
+    ("plugin", "pattern", "text"),
+    [
+        ("alias_traversal", SERVE, r"\1 location /wheel { alias /srv/wheel/; }"),
+        ("http_splitting", SERVE, r"\1 location /old { return 302 https://example.org$uri; }"),
+        ("host_spoofing", "proxy_set_header Host mirror", "proxy_set_header Host $http_host"),
+    ],
+)
+def test_gixy_finds(plugin: str, pattern: str, text: str, broken: t.Callable[[str, str, str], Path]) -> None:
+    assert plugin in gixy(broken("nginx", pattern, text))
