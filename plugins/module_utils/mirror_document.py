@@ -73,7 +73,7 @@ def build(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, 
             {key: site[key] for key in ("name", "type", "path", "upstream", "origins", "index", "probe")}
             | {
                 "representations": site["offered"],
-                "routes": [{key: route[key] for key in ("name", "kind", "path", "target")} for route in site["routes"]],
+                "routes": [{key: route[key] for key in ("name", "kind", "path", "target", "id")} for route in site["routes"]],
             }
             for site in sites
         ],

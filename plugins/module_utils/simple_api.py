@@ -7,6 +7,7 @@ https://packaging.python.org/en/latest/specifications/simple-repository-api/ (PE
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,12 @@ def representation(media_type: str) -> str:
         if media_type in media_types:
             return name
     return ""
+
+
+def strongest(hashes: Mapping[str, str]) -> str:
+    """The algorithm of the digest to compare, or an empty text."""
+    usable = [name for name in hashes if name in hashlib.algorithms_guaranteed and not name.startswith("shake")]
+    return "sha256" if "sha256" in usable else min(usable, default="")
 
 
 def parse(body: bytes, media_type: str, url: str) -> Page:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from ..http import REDIRECTS, HttpError, Response, origin
-from ..simple_api import MEDIA_TYPES, SERIAL_HEADER, File, Page, parse, representation
+from ..simple_api import MEDIA_TYPES, SERIAL_HEADER, File, Page, parse, representation, strongest
 from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range
 
 HEADS = 4  # how many files are measured with HEAD where the index tells no sizes
@@ -107,7 +107,7 @@ class PypiProbe(Probe):
 
     def _artifact(self) -> tuple[File, Response]:
         limit = self.options.max_artifact_size
-        files = [file for file in self.best()[2].files if _algorithm(file.hashes) and self.inside(file.url)]
+        files = [file for file in self.best()[2].files if strongest(file.hashes) and self.inside(file.url)]
         if not files:
             raise Skip("the index lists no file with a digest on the mirror, see links")
         sizes = [(file.size, file) for file in files if file.size]
@@ -126,12 +126,6 @@ class PypiProbe(Probe):
 
 def _read(response: Response) -> tuple[Response, Page]:
     return response, parse(response.decoded(), response.media_type, response.url)
-
-
-def _algorithm(hashes: Mapping[str, str]) -> str:
-    """The digest to compare, or an empty text."""
-    usable = [name for name in hashes if name in hashlib.algorithms_guaranteed and not name.startswith("shake")]
-    return "sha256" if "sha256" in usable else min(usable, default="")
 
 
 def _serial(response: Response, page: Page) -> int | None:
@@ -293,7 +287,7 @@ def encoding(probe: PypiProbe) -> Verdict:
 def artifact_digest(probe: PypiProbe) -> Verdict:
     """One small file has the digest that the index tells, and that upstream's own index tells."""
     file, response = probe.artifact()
-    algorithm = _algorithm(file.hashes)
+    algorithm = strongest(file.hashes)
     found = hashlib.new(algorithm, response.decoded(probe.options.max_artifact_size)).hexdigest()
     if found != file.hashes[algorithm].lower():
         return bad(f"{file.url} has {algorithm} {found}, the index says {file.hashes[algorithm]}; purge it")
@@ -330,7 +324,7 @@ def metadata(probe: PypiProbe) -> Verdict:
         file = min(announced, key=lambda item: item.size or 0)
         response = expect(probe.get(file.url + ".metadata"))
         digests = file.core_metadata or {}
-        algorithm = _algorithm(digests)
+        algorithm = strongest(digests)
         body = response.decoded()
         if algorithm and hashlib.new(algorithm, body).hexdigest() != digests[algorithm].lower():
             return bad(f"{response.url} has another {algorithm} than the index says")
