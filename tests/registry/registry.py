@@ -918,7 +918,7 @@ class ControlHandler(http.server.BaseHTTPRequestHandler):
         verb, status = self.path.strip("/"), 200
         try:
             if verb not in self.registry.VERBS:
-                raise ValueError(f"no verb {verb!r}; there are {", ".join(self.registry.VERBS)}")
+                raise ValueError(f"no verb {verb!r}; there are {', '.join(self.registry.VERBS)}")
             arguments = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
             answer = getattr(self.registry, verb)(**arguments)
         except (KeyError, TypeError, ValueError) as error:
