@@ -166,7 +166,8 @@ def sdist(name: str, version: str, core: bytes) -> bytes:
             member = tarfile.TarInfo(f"{module}-{version}/{path}")
             member.size, member.mtime = len(body), EPOCH
             archive.addfile(member, io.BytesIO(body))
-    return gzip.compress(packed.getvalue(), compresslevel=0, mtime=0)
+    compressed = gzip.compress(packed.getvalue(), compresslevel=0, mtime=0)
+    return compressed[:9] + b"\xff" + compressed[10:]  # which Pythons set differently: the operating system, here "unknown"
 
 
 @dataclasses.dataclass
