@@ -15,13 +15,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-URL = "http://127.0.0.1:8080"
-FOLDERS = [Path(path) for path in ("/etc/nearby-mirror", "/var/cache/nearby-mirror", "/var/lib/nearby-mirror", "/var/log/nearby-mirror")]
+PORT = 18765
+URL = f"http://127.0.0.1:{PORT}"
+CONFIG, CACHE, STATE, LOG, RUN = (
+    Path(f"/{path}/nearby-mirror-test") for path in ("etc", "var/cache", "var/lib", "var/log", "run")
+)
+FOLDERS = [CONFIG, CACHE, STATE, LOG, RUN]
+# Beside a mirror that somebody runs on this machine.
+SETTINGS = {
+    "mirror_port": PORT,
+    "mirror_config_path": str(CONFIG),
+    "mirror_cache_path": str(CACHE),
+    "mirror_temp_path": f"{STATE}/temp",
+    "mirror_log_path": str(LOG),
+    "mirror_run_path": str(RUN),
+    "__mirror_state_path": str(STATE),
+}
 
 
 def quickstart(*arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
     """One run of the quickstart playbook with the given variables."""
-    return playbook("quickstart", *arguments, **variables)
+    return playbook("quickstart", *arguments, **SETTINGS | variables)
 
 
 def playbook(name: str, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:

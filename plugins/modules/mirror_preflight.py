@@ -27,9 +27,10 @@ options:
     description: File in which the mirror's server keeps its process id. A port that this process holds is not in the way.
     type: path
     required: true
-  program:
-    description: Name of that process, since after a crash its id may be another one's.
-    type: str
+  programs:
+    description: Names that this process may have, since after a crash its id may be another one's.
+    type: list
+    elements: str
     required: true
   cache_path:
     description: Folder that the cache lives in. It need not exist yet.
@@ -51,7 +52,7 @@ EXAMPLES = r"""
     addresses: ["0.0.0.0"]
     port: 80
     pid_path: /run/nearby-mirror/mirror.pid
-    program: nginx
+    programs: [nginx]
     cache_path: /var/cache/nearby-mirror
     min_free: 2g
     ca_path: /etc/ssl/certs/ca-certificates.crt
@@ -137,14 +138,14 @@ def main() -> None:
             "addresses": {"type": "list", "elements": "str", "required": True},
             "port": {"type": "int", "required": True},
             "pid_path": {"type": "path", "required": True},
-            "program": {"type": "str", "required": True},
+            "programs": {"type": "list", "elements": "str", "required": True},
             "cache_path": {"type": "path", "required": True},
             "min_free": {"type": "str", "required": True},
             "ca_path": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )
-    own_pid = running_pid(module.params["pid_path"], module.params["program"])
+    own_pid = next(filter(None, (running_pid(module.params["pid_path"], name) for name in module.params["programs"])), 0)
     # A full cache is no full disk: the server makes room when it has to.
     free = free_bytes(module.params["cache_path"]) + used_bytes(module.params["cache_path"])
     result = {"changed": False, "running": bool(own_pid), "free": free, "ca_sha256": sha256(module.params["ca_path"])}

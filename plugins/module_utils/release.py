@@ -1,0 +1,534 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Puts a release of a mirror in force, or leaves the one before it: staged, checked, tried, swapped, probed, rolled back.
+
+A release is a folder, named after the digest of its files, that holds all that a configuration is made of. `current` is a
+symbolic link to the one in force, and the server reads its configuration by way of that link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from .health import examine
+from .host import running_pid
+from .http import Client, HttpError
+
+CONFIGURATION, ENGINE, UNIT = "mirror.conf", "engine.json", "nearby-mirror.service"
+PLACEHOLDER = "@RELEASE@"
+UNITS = "/etc/systemd/system"
+DIGEST_LENGTH = 16
+COMMAND_SECONDS = 120
+ANSWER_SECONDS = 15  # until a server that was started or reloaded answers with its new release
+# Downloads under way when the engine is changed may take so long. Nobody is answered meanwhile, and pip asks again for longer.
+DRAIN_SECONDS = 5
+PR_SET_PDEATHSIG = 1
+
+
+class Refused(Exception):
+    """Why a release is not in force, and what is instead: one sentence without a full stop."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a server is run, as a release's engine.json has it. To an argument list is added which configuration it is about.
+
+    `trial` runs in the foreground. `reload` and `stop` (gracefully) are names of signals to the process in `pid_path`.
+    """
+
+    name: str
+    process: str
+    check: Sequence[str]
+    start: Sequence[str]
+    trial: Sequence[str]
+    reload: str
+    stop: str
+    url: str
+    pid_path: str
+    log_path: str
+
+    @classmethod
+    def of(cls, files: Mapping[str, str]) -> Engine:
+        return cls(**json.loads(files[ENGINE]))
+
+    @property
+    def pid(self) -> int:
+        return running_pid(self.pid_path, self.process)
+
+
+def name_of(files: Mapping[str, str]) -> str:
+    """The digest of a release's files, by their paths, before it is written into them."""
+    return hashlib.sha256(json.dumps(dict(files), sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def filled(files: Mapping[str, str], name: str) -> dict[str, str]:
+    return {path: text.replace(PLACEHOLDER, name) for path, text in files.items()}
+
+
+# ------------------------------------------------------------------------------------------------------------ on the disk
+
+
+class Releases:
+    """The releases below a folder. One that was never in force is dated 1970, and goes with the next deploy."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.link = os.path.join(path, "current")
+
+    def folder(self, name: str) -> str:
+        return os.path.join(self.path, "releases", name)
+
+    @property
+    def current(self) -> str:
+        """Name of the release in force, empty if there is none."""
+        try:
+            name = os.path.basename(os.readlink(self.link))
+        except OSError:
+            return ""
+        return name if os.path.isfile(os.path.join(self.folder(name), ENGINE)) else ""
+
+    def read(self, name: str) -> dict[str, str]:
+        """A release's files by their paths in it; none where there is no such release."""
+        files, top = {}, self.folder(name)
+        for folder, _folders, names in os.walk(top) if name else ():
+            for file in names:
+                path = os.path.join(folder, file)
+                with open(path, encoding="utf-8", errors="surrogateescape") as handle:
+                    files[os.path.relpath(path, top)] = handle.read()
+        return files
+
+    def write(self, name: str, files: Mapping[str, str]) -> None:
+        """Each file in one step: those of a release that somebody has edited are put right while it is in force."""
+        for path, text in files.items():
+            target = os.path.join(self.folder(name), path)
+            os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+            replace(target, text)
+        if name != self.current:
+            os.utime(self.folder(name), (0, 0))
+
+    def point(self, name: str) -> None:
+        """Make it the one in force, in one step."""
+        made = f"{self.link}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(made)
+        os.symlink(os.path.join("releases", name), made)
+        os.replace(made, self.link)
+        os.utime(self.folder(name))
+
+    def remove(self, name: str) -> None:
+        if name and name != self.current:
+            shutil.rmtree(self.folder(name), ignore_errors=True)
+
+    def prune(self, keep: int) -> None:
+        """Leave so many beside the one in force: those that were put in force last."""
+        ages = {name: os.stat(self.folder(name)).st_mtime for name in os.listdir(self.folder(""))}
+        others = sorted(ages.keys() - {self.current}, key=lambda name: ages[name], reverse=True)
+        for number, name in enumerate(others):
+            if number >= keep or not ages[name]:
+                self.remove(name)
+
+
+def replace(path: str, text: str) -> None:
+    """Write a file that is there as a whole or not at all."""
+    made = f"{path}.new"
+    with open(made, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+        os.fchmod(file.fileno(), 0o644)
+    os.replace(made, path)
+
+
+@contextlib.contextmanager
+def locked(
+    path: str,
+    timeout: float,
+    who: str,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[None]:
+    """Hold the lock of this host's deploys. It goes with the processes that hold it. Raises Refused, naming who holds it."""
+    deadline = clock() + timeout
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                break
+        except BlockingIOError:
+            if clock() >= deadline:
+                holder = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip()
+                os.close(descriptor)
+                raise Refused(f"Another deploy is at work on this host ({holder or 'of which nothing is known'})") from None
+            sleep(0.5)
+        os.close(descriptor)
+    try:
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, who.encode(), 0)
+        yield
+    finally:
+        os.truncate(descriptor, 0)
+        os.close(descriptor)
+
+
+# ---------------------------------------------------------------------------------------------------------- as a process
+
+
+def run(command: Sequence[str]) -> str:
+    """What went wrong with a command, empty if nothing did."""
+    try:
+        done = subprocess.run(
+            list(command), stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=COMMAND_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}") if done.returncode else ""
+
+
+def explain(engine: str, output: str) -> str:
+    """A checker's refusal, as one sentence without a full stop."""
+    lacking = re.search(r'unknown directive "([^"]+)"', output)
+    if lacking:
+        return f"This host's {engine} does not know the directive {lacking[1]}, so its package lacks a module that the mirror needs"
+    lacking = re.search(r"[Cc]annot load \S*?(mod_\w+)", output)
+    if lacking:
+        return f"This host's {engine} has no {lacking[1]}, a module that the mirror needs; install the package that has it"
+    return f"{engine} refuses the configuration: {' '.join(output.split())}"
+
+
+def detached(work: Callable[[], str]) -> str:
+    """What `work` returns, done in a process that goes on to its end although this one is killed."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDWR)
+            for standard in range(3):
+                os.dup2(null, standard)
+            try:
+                told = work()
+            except Exception as error:  # there is nobody else to tell
+                told = f"The deploy itself failed with {type(error).__name__}: {error}"
+            os.write(writer, told.encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        told = pipe.read().decode()
+    os.waitpid(child, 0)
+    return told
+
+
+def die_with(parent: int) -> Callable[[], None]:
+    """For `preexec_fn`: the new process ends when its parent does, however that ends (prctl(2))."""
+
+    def prepare() -> None:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare
+
+
+def until(met: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not met():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def release_at(url: str) -> str:
+    """The release that a mirror says it runs, empty if it does not answer."""
+    try:
+        return Client(timeout=3).get(f"{url}/health").headers.get("X-Release")
+    except HttpError:
+        return ""
+
+
+class ErrorLog:
+    """What a server writes to its error log from now on."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.begin = os.path.getsize(path) if os.path.exists(path) else 0
+
+    def tail(self) -> str:
+        """The last line that tells of a fault, in brackets; empty if there is none."""
+        try:
+            with open(self.path, encoding="utf-8", errors="replace") as file:
+                file.seek(self.begin)
+                lines = [line.strip() for line in file if re.search(r"\b(emerg|crit|error)\b", line)]
+        except OSError:
+            return ""
+        return f" ({lines[-1][-300:]})" if lines else ""
+
+
+# ----------------------------------------------------------------------------------------------------------- as a service
+
+
+class Bare:
+    """The server where there is no service manager."""
+
+    def install(self, folder: str) -> bool:
+        return False
+
+    def uninstall(self) -> bool:
+        return False
+
+    def start(self, engine: Engine, configuration: str) -> str:
+        # A server that was killed leaves its sockets behind.
+        folder = os.path.dirname(engine.pid_path)
+        os.makedirs(folder, mode=0o755, exist_ok=True)
+        for name in os.listdir(folder):
+            if name.endswith(".sock"):
+                os.unlink(os.path.join(folder, name))
+        return run([*engine.start, configuration])
+
+    def reload(self, engine: Engine) -> str:
+        pid = engine.pid
+        if not pid:
+            return f"{engine.name} has ended"
+        os.kill(pid, getattr(signal, engine.reload))
+        return ""
+
+    def stop(self, engine: Engine, seconds: float = DRAIN_SECONDS) -> bool:
+        """Let it finish what is under way, for so long."""
+        pid = engine.pid
+        if not pid:
+            return False
+        for kind, patience in ((engine.stop, seconds), ("SIGTERM", 5.0), ("SIGKILL", 5.0)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, getattr(signal, kind))
+            if until(lambda: not os.path.exists(f"/proc/{pid}") or engine.pid != pid, patience):
+                break
+        return True
+
+
+class Systemd(Bare):
+    """The server as a unit of systemd."""
+
+    def install(self, folder: str) -> bool:
+        with open(os.path.join(folder, UNIT), encoding="utf-8") as file:
+            wanted = file.read()
+        target = os.path.join(UNITS, UNIT)
+        try:
+            with open(target, encoding="utf-8") as file:
+                same = file.read() == wanted
+        except OSError:
+            same = False
+        if not same:
+            replace(target, wanted)
+            run(["systemctl", "daemon-reload"])
+        enabled = not run(["systemctl", "is-enabled", "--quiet", UNIT])
+        if not enabled:
+            run(["systemctl", "enable", "--quiet", UNIT])
+        return not (same and enabled)
+
+    def uninstall(self) -> bool:
+        target = os.path.join(UNITS, UNIT)
+        if not os.path.lexists(target):
+            return False
+        run(["systemctl", "disable", "--quiet", "--now", UNIT])
+        os.unlink(target)
+        run(["systemctl", "daemon-reload"])
+        run(["systemctl", "reset-failed", UNIT])
+        return True
+
+    def start(self, engine: Engine, configuration: str) -> str:
+        run(["systemctl", "reset-failed", UNIT])
+        return run(["systemctl", "restart", UNIT])
+
+    def reload(self, engine: Engine) -> str:
+        return run(["systemctl", "reload-or-restart", UNIT])
+
+    def stop(self, engine: Engine, seconds: float = DRAIN_SECONDS) -> bool:
+        stopped = super().stop(engine, seconds)
+        run(["systemctl", "stop", UNIT])
+        return stopped
+
+
+# --------------------------------------------------------------------------------------------------------------- a deploy
+
+
+@dataclass
+class Deploy:
+    """Puts `files` in force as a release. `trial` is the configuration for a trial, with the placeholders @TRIAL@ for
+    the folder of all that it writes and @PORT@; `state_path` is a folder of the mirror's own, `user` its workers' user.
+    """
+
+    releases: Releases
+    service: Bare
+    files: Mapping[str, str]
+    trial: str
+    state_path: str
+    user: str
+    verify: bool = True
+    upstream_ca_path: str = ""
+    keep: int = 3
+    answer_seconds: float = ANSWER_SECONDS
+
+    def __post_init__(self) -> None:
+        self.name = name_of(self.files)
+        self.contents = filled(self.files, self.name)
+        self.engine = Engine.of(self.contents)
+        self.before = self.releases.current
+        self.folder = self.releases.folder(self.name)
+
+    @property
+    def intact(self) -> bool:
+        return self.releases.read(self.name) == self.contents
+
+    @property
+    def answers(self) -> bool:
+        return release_at(self.engine.url) == self.name
+
+    @property
+    def settled(self) -> bool:
+        """Whether the server runs this release already, as it was rendered."""
+        return self.before == self.name and self.intact and self.answers
+
+    def __call__(self) -> bool:
+        """Whether something was changed. Raises Refused."""
+        shutil.rmtree(self.trial_folder, ignore_errors=True)
+        if self.settled:
+            changed = self.service.install(self.folder)
+            self.judge(self.engine.url, "The mirror is not healthy")
+            return changed
+        if not self.intact:
+            self.releases.write(self.name, self.contents)
+        try:
+            self.check()
+            # The one in force has had its trial; it is to run again, whatever its upstreams do now.
+            if self.before != self.name:
+                self.try_out()
+        except Refused:
+            self.releases.remove(self.name)
+            raise
+        problem = detached(self.commit)
+        if problem:
+            raise Refused(problem)
+        self.releases.prune(self.keep)
+        return True
+
+    def check(self) -> None:
+        """Have the engine's own checker look at the release where it lies, as a whole."""
+        problem = run([*self.engine.check, os.path.join(self.folder, CONFIGURATION)])
+        if problem:
+            raise Refused(explain(self.engine.name, problem))
+
+    @property
+    def trial_folder(self) -> str:
+        return os.path.join(self.state_path, "trial")
+
+    def try_out(self) -> None:
+        """Serve the release beside the one in force, on a port and from folders of its own, and play the clients."""
+        top = self.trial_folder
+        owner = pwd.getpwnam(self.user)
+        for name in ("run", "log", "cache", "temp"):
+            os.makedirs(os.path.join(top, name), mode=0o755)
+            os.chown(os.path.join(top, name), owner.pw_uid, owner.pw_gid)
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        configuration, url = os.path.join(top, CONFIGURATION), f"http://127.0.0.1:{port}"
+        replace(configuration, self.trial.replace(PLACEHOLDER, self.name).replace("@TRIAL@", top).replace("@PORT@", str(port)))
+        log = ErrorLog(os.path.join(top, "log", "error.log"))
+        with open(os.path.join(top, "stderr"), "w+", encoding="utf-8", errors="replace") as stderr:
+            server = subprocess.Popen(
+                [*self.engine.trial, configuration],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                preexec_fn=die_with(os.getpid()),
+            )
+            try:
+                until(lambda: server.poll() is not None or release_at(url) == self.name, self.answer_seconds)
+                if release_at(url) != self.name:
+                    stderr.seek(0)
+                    told = " ".join(stderr.read().split())[-300:]
+                    raise Refused(f"The release does not start on trial: {told or 'it does not answer'}{log.tail()}; nothing was changed")
+                self.judge(url, "The release fails its trial, so nothing was changed")
+            finally:
+                server.terminate()
+                try:
+                    server.wait(10)
+                except subprocess.TimeoutExpired:
+                    server.kill()
+                    server.wait()
+                shutil.rmtree(top, ignore_errors=True)
+
+    def judge(self, url: str, sentence: str) -> None:
+        """Play the clients. Raises Refused with that sentence and what is wrong."""
+        problem = self.health(url)
+        if problem:
+            raise Refused(f"{sentence}: {problem}")
+
+    def health(self, url: str) -> str:
+        if not self.verify:
+            return ""
+        report = examine(Client(), url, upstream=Client(ca_path=self.upstream_ca_path))
+        return report.failure
+
+    def commit(self) -> str:
+        """Swap, run, probe; and back, where there is a way back. Returns what is wrong, and what is in force then."""
+        old = Engine.of(self.releases.read(self.before)) if self.before else None
+        log = ErrorLog(os.path.join(self.engine.log_path, "error.log"))
+        problem = self.enforce(self.name, self.engine, old)
+        if not problem and not until(lambda: self.answers, self.answer_seconds):
+            problem = f"{self.engine.url} does not answer with the new release{log.tail()}"
+        problem = problem or self.health(self.engine.url)
+        if not problem:
+            return ""
+        if self.before == self.name:
+            return f"The mirror is not healthy: {problem}"
+        if not old:
+            self.service.stop(self.engine)
+            self.service.uninstall()
+            os.unlink(self.releases.link)
+            self.releases.remove(self.name)
+            return f"The release was taken back, and there is none from before: {problem}"
+        again = self.enforce(self.before, old, self.engine)
+        self.releases.remove(self.name)
+        if again or not until(lambda: release_at(old.url) == self.before, self.answer_seconds):
+            return f"The release failed: {problem}; and the one before it, {self.before}, does not come back: {again or 'no answer'}"
+        return f"The release was taken back, and the one before it, {self.before}, is in force again: {problem}"
+
+    def enforce(self, name: str, engine: Engine, other: Engine | None) -> str:
+        """Have the server run that release, whoever ran before; what went wrong."""
+        if other and other.process != engine.process:
+            self.service.stop(other)
+        self.releases.point(name)
+        self.service.install(self.releases.folder(name))
+        running = engine if engine.pid else other if other and other.pid else None
+        return self.service.reload(running) if running else self.service.start(engine, os.path.join(self.releases.link, CONFIGURATION))
+
+
+def take_down(releases: Releases, service: Bare) -> bool:
+    """Stop whichever engine runs, for good. Whether there was one."""
+    name = releases.current
+    stopped = service.stop(Engine.of(releases.read(name)), 30.0) if name else False
+    return service.uninstall() or stopped
+
+
+def differences(old: Mapping[str, str], old_name: str, new: Mapping[str, str]) -> list[dict[str, str]]:
+    """What Ansible shows as a diff: the files that differ, apart from the release's own name in them."""
+    told = {path: text.replace(old_name, PLACEHOLDER) if old_name else text for path, text in old.items()}
+    return [
+        {"before_header": path, "after_header": path, "before": told.get(path, ""), "after": new.get(path, "")}
+        for path in sorted({*told, *new})
+        if told.get(path, "") != new.get(path, "")
+    ]
