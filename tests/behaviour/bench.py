@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -210,9 +211,11 @@ class Names(dnslib.server.BaseResolver):
         reply, name = request.reply(), str(request.q.qname).rstrip(".")
         if self.mode == "missing" or name not in self.table:
             reply.header.rcode = dnslib.RCODE.NXDOMAIN
-        elif request.q.qtype == dnslib.QTYPE.A:
+        else:
             for address in self.table[name].split():
-                reply.add_answer(dnslib.RR(request.q.qname, dnslib.QTYPE.A, rdata=dnslib.A(address), ttl=1))
+                kind = "AAAA" if ":" in address else "A"
+                if request.q.qtype == getattr(dnslib.QTYPE, kind):
+                    reply.add_answer(dnslib.RR(request.q.qname, request.q.qtype, rdata=getattr(dnslib, kind)(address), ttl=1))
         return reply
 
 
@@ -256,6 +259,9 @@ ENGINES: dict[str, t.Callable[[Path], list[str]]] = {  # how an engine is run in
 }
 
 
+RELOAD = {"nginx": signal.SIGHUP, "apache": signal.SIGUSR1}
+
+
 class Mirror:
     """A mirror below a directory: rendered by the role, run as a child of this process, without root."""
 
@@ -263,6 +269,7 @@ class Mirror:
         self.root, self.engine, self.sites = root, engine, sites
         self.address = ("127.0.0.1", free_port())
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
         self.variables = {
             "mirror_engine": engine,
             "mirror_sites": sites,
@@ -314,7 +321,14 @@ class Mirror:
             path.write_text(changed)
 
     def start(self) -> None:
-        self.process = subprocess.Popen(ENGINES[self.engine](self.root), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        shutil.rmtree(self.root / "run", ignore_errors=True)  # as a service's RuntimeDirectory
+        (self.root / "run").mkdir()
+        self.process = subprocess.Popen(
+            ENGINES[self.engine](self.root),
+            env={**os.environ, **self.environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
 
         def answers() -> bool:
             assert self.process
@@ -337,6 +351,27 @@ class Mirror:
             self.process.terminate()
             self.process.wait(10)
             self.process = None
+
+    def reload(self) -> None:
+        """Have it read its configuration again, with requests going on."""
+        assert self.process
+        self.process.send_signal(RELOAD[self.engine])
+
+    def workers(self) -> list[int]:
+        """The processes that the server has started."""
+        assert self.process
+        return [int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
+
+    def kill(self) -> None:
+        """End it with all its workers at once, as a service manager does with what a killed server leaves behind."""
+        assert self.process
+        workers = self.workers()
+        self.process.kill()
+        for pid in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(10)
+        self.process = None
 
     def wipe(self) -> None:
         """Delete every stored object, below the running server."""
@@ -370,6 +405,7 @@ class World:
     registries: dict[str, Registry]
     names: Names
     stranger: Registry
+    breakage: list[str]
 
 
 @dataclasses.dataclass

@@ -21,7 +21,7 @@ from bench import Fresh, World  # noqa: E402
 from promises import PROMISES  # noqa: E402
 from registry import Registry  # noqa: E402
 
-SHARED = {"world", "mirror", "fresh"}  # fixtures that rows side by side may use
+SHARED = {"world", "mirror", "fresh", "spare"}  # fixtures that rows side by side may use
 OUTCOMES: pytest.StashKey[dict[pytest.Item, concurrent.futures.Future[None]]] = pytest.StashKey()
 
 
@@ -75,6 +75,8 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         "selfsigned": bench.certificate(root, "selfsigned", "selfsigned.test")[0],
         "expired": bench.certificate(root, "expired", "expired.test", ca, days=(-30, -1))[0],
         "wrongname": bench.certificate(root, "wrongname", "another.test", ca)[0],
+        "unknown": bench.certificate(root, "unknown", "unknown.test", bench.certificate(root, "ca2", "Another CA")[1])[0],
+        "turning": bench.certificate(root, "turning", "turning.test", ca)[0],
     }
     registries: dict[str, Registry] = {}
     sites: list[dict[str, t.Any]] = []
@@ -105,6 +107,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         site("hung", registry("hung.test"), lifetime=1)
         anywhere = ("0.0.0.0", 0)
         site("edges", registry("edges.test", "127.0.0.1 127.0.0.2 127.0.0.3 127.0.0.4", listen=anywhere, files_listen=anywhere))
+        site("edge", registry("edge.test"))
         site("bare", registry("bare.test"), lifetime=1)
         site("whole", registry("whole.test"))
         site("relative", registry("relative.test", relative=True))
@@ -118,11 +121,43 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         variables = {"mirror_resolvers": [names.address], "mirror_upstream_ca_path": bundle[0], **timeouts}
         mirror = bench.Mirror(root, request.param, sites, **variables)
         mirror.render()
-        for rule in request.config.getoption("breakage"):
+        breakage = request.config.getoption("breakage")
+        for rule in breakage:
             mirror.replace(*rule.partition("=>")[::2])
         stack.callback(mirror.clear)
         mirror.start()
-        yield World(mirror, registries, names, stranger)
+        yield World(mirror, registries, names, stranger, breakage)
+
+
+@pytest.fixture(scope="session")
+def spare(world: World, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[bench.Mirror]:
+    """A second mirror with a small cache, for rows that would disturb others; it also listens on ``[::1]``, and has further names.
+
+    Its sites: ``pypi`` and ``brief`` as in the world, ``ask`` (generic, with query), ``literal`` and ``aaaa`` (registries at ``[::1]``).
+    """
+    root, main = tmp_path_factory.mktemp(f"spare-{world.mirror.engine}"), world.registries["pypi"]
+    sites = [site for site in world.mirror.sites if site["name"] in ("pypi", "brief")]
+    sites.append({"name": "ask", "type": "generic", "upstream": f"{main.index_url}/static", "query": True})
+    with contextlib.ExitStack() as stack:
+        for name in "literal", "aaaa":
+            six = stack.enter_context(Registry(("::1", 0), ("::1", 0)))
+            if name == "aaaa":
+                six.index_url, six.files_url = (f"http://aaaa.test:{six.origins[kind].address[1]}" for kind in ("index", "files"))
+                world.names.table["aaaa.test"] = "::1"
+            world.registries[name] = six
+            sites.append({"name": name, "type": "pypi", "upstream": six.index_url, "origins": [six.files_url]})
+        variables = {
+            name: world.mirror.variables[name] for name in world.mirror.variables if "timeout" in name or name == "mirror_resolvers"
+        }
+        small = {"mirror_artifact_max_size": "24m", "mirror_index_max_size": "24m", "mirror_min_free": "4m", "mirror_slice_size": "1m"}
+        names = {"mirror_addresses": ["127.0.0.1", "::1"], "mirror_aliases": ["front.test", "*.pool.test"], "__mirror_has_ipv6": True}
+        mirror = bench.Mirror(root, world.mirror.engine, sites, **variables, **small, **names)
+        mirror.render()
+        for rule in world.breakage:
+            mirror.replace(*rule.partition("=>")[::2])
+        stack.callback(mirror.clear)
+        mirror.start()
+        yield mirror
 
 
 @pytest.fixture(autouse=True)

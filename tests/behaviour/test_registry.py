@@ -156,6 +156,21 @@ def test_every_nth_connection(registry: Registry) -> None:
     assert statuses.count(502) == 3
 
 
+def test_a_dead_edge(registry: Registry) -> None:
+    """Each connection draws its edge; another address is another draw."""
+    registry.fault(edges=6, status=502)
+    assert 3 <= [ask(registry, "/simple/").status for _number in range(60)].count(502) <= 20
+    registry.heal()
+    registry.fault(address="127.0.0.2", status=502)
+    assert ask(registry, "/simple/").status == 200
+
+
+def test_an_interim_response(registry: Registry) -> None:
+    registry.fault(interim=103)
+    answer = bench.raw(registry.origins["index"].address, b"GET /simple/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 103 ") and "\r\n\r\nHTTP/1.1 200 OK\r\n" in answer
+
+
 def test_bare(registry: Registry) -> None:
     registry.configure(bare=True)
     reply = ask(registry, "/simple/sampleproj/", {"Accept": JSON, "Accept-Encoding": "gzip"})
@@ -187,6 +202,6 @@ def test_the_command(tmp_path: Path) -> None:
             assert fetch(("127.0.0.1", ports[0]), "/simple/new/").status == 503
             assert [request["status"] for request in verb("requests", origin="index")] == [200, 503]
             assert "no verb" in verb("nonsense")["error"] and "unknown" in verb("fault", staus=1)["error"]
-            assert len((tmp_path / "log").read_text().splitlines()) == 2
+            assert bench.until(lambda: len((tmp_path / "log").read_text().splitlines()) == 2)
         finally:
             process.terminate()

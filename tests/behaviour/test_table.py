@@ -21,7 +21,8 @@ registry behind it. To add one:
 
 Sites: ``pypi``; ``brief`` and ``steady`` (lifetimes of 1 s and 2 s); ``tools`` (generic, lifetime 1 s, ``v1.0/...`` never changes);
 ``gone`` and ``hung`` (to take their registry away); ``edges`` (several addresses); ``bare`` (HTML only, no validators, no lifetimes);
-``relative`` (relative links); ``moving`` (address changes); ``good``, ``selfsigned``, ``expired``, ``wrongname`` (TLS).
+``relative`` (relative links); ``moving`` (address changes); ``edge`` (one
+address); ``good``, ``turning``, ``selfsigned``, ``expired``, ``wrongname``, ``unknown`` (TLS).
 A new engine is a line in ``bench.ENGINES``.
 """
 
@@ -932,7 +933,7 @@ def test_a_certificate_that_the_bundle_vouches_for(mirror: Mirror, fresh: Make) 
 
 
 @promise("verified")
-@pytest.mark.parametrize("site", ["selfsigned", "expired", "wrongname"])
+@pytest.mark.parametrize("site", ["selfsigned", "expired", "wrongname", "unknown"])
 def test_a_certificate_that_nobody_vouches_for(mirror: Mirror, fresh: Make, site: str) -> None:
     project = fresh(site)
     for path in project.index, f"/{site}/pypi/{project.name}/json", project.file, f"/{site}{project.project.artifacts[0].path}":

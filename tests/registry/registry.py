@@ -351,7 +351,10 @@ FAULT_FIELDS: dict[str, t.Any] = {
     "path": "regular expression searched in the path with its query; all, if not given",
     "origin": "index or files; both, if not given",
     "times": "apply to that many requests only",
-    "every": "apply to each n-th connection only (a dead CDN edge: it is drawn per connection)",
+    "every": "apply to each n-th connection only",
+    "edges": "apply to one of so many connections, drawn for each (a dead CDN edge); the draws are the same on every run",
+    "address": "apply to connections to this address only, of the several that the origin has",
+    "interim": "send a response of this status (1xx) before the answer",
     "status": "answer with this status and a short body",
     "delay": "seconds before the headers",
     "rate": "bytes per second on each connection",
@@ -426,6 +429,7 @@ class Registry:
         "set_status",
         "vanish",
         "back",
+        "certify",
         "requests",
         "forget",
         "describe",
@@ -526,6 +530,13 @@ class Registry:
         for origin in self.origins.values():
             origin.open()
 
+    def certify(self, certificate: str, key: str) -> None:
+        """Show another certificate to new connections; sessions that were begun with the one before can still be resumed."""
+        self.certificate = certificate, key
+        for origin in self.origins.values():
+            if origin.server and origin.server.tls:
+                origin.server.tls.load_cert_chain(certificate, key)
+
     def requests(self, path: str = "", origin: str = "", method: str = "") -> list[dict[str, t.Any]]:
         """What was asked, oldest first."""
         return [
@@ -550,8 +561,8 @@ class Registry:
 
     # -- what the handlers ask
 
-    def plan(self, request: Request, connection: int) -> dict[str, t.Any]:
-        """The faults that fit a request, as one."""
+    def plan(self, request: Request, connection: int, address: str) -> dict[str, t.Any]:
+        """The faults that fit a request on that connection to that address, as one."""
         plan: dict[str, t.Any] = {}
         with self.lock:
             for fault in list(self.faults.values()):
@@ -559,6 +570,8 @@ class Registry:
                     re.search(fault.get("path", ""), request.path)
                     and fault.get("origin", request.origin) == request.origin
                     and connection % fault.get("every", 1) == 0
+                    and random.Random(connection).randrange(fault.get("edges", 1)) == 0
+                    and fault.get("address", address) == address
                     and fault.get("times", 1) > 0
                 ):
                     plan |= fault
@@ -587,11 +600,15 @@ class Registry:
 # --------------------------------------------------------------------------------------------------------------- wire
 
 
+def family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nobody listens on, below those that the kernel gives to outgoing connections: it stays free while closed."""
     while True:
         port = random.SystemRandom().randrange(20_000, 32_000)
-        with contextlib.suppress(OSError), socket.create_server((host, port)):
+        with contextlib.suppress(OSError), socket.create_server((host, port), family=family(host)):
             return port
 
 
@@ -605,7 +622,8 @@ class Origin:
         self.server: Server | None = None
         self.address = address[0], address[1] or free_port(address[0])
         scheme = "https" if registry.certificate else "http"
-        self.url = f"{scheme}://{self.address[0]}:{self.address[1]}"
+        host = f"[{self.address[0]}]" if ":" in self.address[0] else self.address[0]
+        self.url = f"{scheme}://{host}:{self.address[1]}"
 
     def open(self) -> None:
         if not self.server:
@@ -630,6 +648,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], origin: Origin) -> None:
         self.origin, self.tls = origin, None
+        self.address_family = family(address[0])
         if origin.registry.certificate:
             self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.tls.load_cert_chain(*origin.registry.certificate)
@@ -673,7 +692,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         request = Request(time.time(), self.origin, self.command, target, {k.lower(): v for k, v in self.headers.items()})
         self.registry.log.append(request)
         request.body = self.read_body()
-        plan = self.registry.plan(request, self.number)
+        plan = self.registry.plan(request, self.number, self.connection.getsockname()[0])
         self.request_log, self.plan = request, plan
         try:
             if plan.get("hang"):
@@ -684,6 +703,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             time.sleep(plan.get("delay", 0))
+            if "interim" in plan:
+                self.connection.sendall(b"HTTP/1.1 %d Interim\r\nLink: </style.css>; rel=preload\r\n\r\n" % plan["interim"])
             if self.command not in ("GET", "HEAD"):
                 self.answer(405, {"Allow": "GET, HEAD"}, b"")
             elif "status" in plan:
