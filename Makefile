@@ -49,8 +49,8 @@ clean-quickstart: setup ## take off all that quickstart put on this machine (roo
 	tests/host-packages --remove
 	rm -rf .venv .collections
 
-test: setup-test host ## everything: lint, unit, static, behaviour, nodes, deploy, clients, quickstart, molecule (root)
-	$(BIN)/nox -s lint unit static behaviour nodes deploy clients quickstart molecule
+test: setup-test host ## everything: lint, unit, static, behaviour, nodes, scrub, deploy, clients, quickstart, molecule (root)
+	$(BIN)/nox -s lint unit static behaviour nodes scrub deploy clients quickstart molecule
 
 test-fast: setup-test ## what needs neither root nor containers
 	tests/host-packages nginx apache2

@@ -61,6 +61,12 @@ def deploy(session: nox.Session) -> None:
 
 
 @nox.session
+def scrub(session: nox.Session) -> None:
+    """The module scrub on real stores, on loopback; needs the web servers."""
+    session.run("pytest", "tests/scrub", *session.posargs)
+
+
+@nox.session
 def quickstart(session: nox.Session) -> None:
     """The README's first command on fresh machines; needs root, containers and PyPI."""
     session.run("pytest", "tests/quickstart", *session.posargs)

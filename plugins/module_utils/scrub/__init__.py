@@ -1,0 +1,309 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Are the artifacts that a mirror stores still those of the registry? Look at each, and take out what is not.
+
+Adding an ecosystem is one file with its `Registry`, and its line in `REGISTRIES`; adding an engine is a `Store`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from ..http import MEBIBYTE, Client, HttpError
+from ..simple_api import strongest
+from .base import Allowed, BadInput, Registry, Site
+from .locks import Locks, read_locks
+from .pace import Clock, OutOfTime, Pace
+from .pypi import PyPI
+from .state import State
+from .stores import Artifact, Foreign, NginxStore, Store, Stored
+from .upstream import Away, Upstream
+
+__all__ = [
+    "BadInput",
+    "Clock",
+    "Locks",
+    "Pace",
+    "Scrub",
+    "State",
+    "Upstream",
+    "read_document",
+    "read_locks",
+    "read_sites",
+    "REGISTRIES",
+    "STORES",
+]
+
+# Types that are not here tell no digests: their artifacts are checked against lock files only.
+REGISTRIES: dict[str, Registry] = {"pypi": PyPI()}
+STORES: dict[str, Callable[[str], Store]] = {"nginx": NginxStore}
+VERSION = 1
+CHUNK = MEBIBYTE
+# So many projects in a row without an answer, and the registry counts as away.
+PATIENCE = 3
+GOOD, BAD, UNKNOWN, INCOMPLETE = "good", "bad", "unknown", "incomplete"
+
+
+def read_document(where: str, client: Client) -> tuple[str, list[Site]]:
+    """The engine and the sites of a mirror document, from a path or a URL. Raises BadInput."""
+    try:
+        if "://" in where:
+            response = client.get(where, max_body=4 * MEBIBYTE)
+            if response.status != 200:
+                raise BadInput(f"{where} answered {response.status}, not a mirror document")
+            text = response.body
+        else:
+            with open(where, "rb") as file:
+                text = file.read()
+        document = json.loads(text)
+        if document["version"] != VERSION:
+            raise BadInput(f"{where} has version {document['version']!r}, where {VERSION} is known; update nearby.mirrors here")
+        return document["engine"], read_sites(document["sites"], f"{where} sites")
+    except OSError as error:
+        raise BadInput(f"the mirror document {where} cannot be read ({error.strerror}); set document, or sites and engine") from error
+    except HttpError as error:
+        raise BadInput(f"the mirror document cannot be read: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{where} is no mirror document ({type(error).__name__}: {error})") from error
+
+
+def read_sites(entries: Iterable[Any], where: str) -> list[Site]:
+    """Raises BadInput."""
+    return [Site.from_dict(entry, f"{where}[{number}]") for number, entry in enumerate(entries)]
+
+
+@dataclass
+class Tally:
+    """What a run found at one site. `after` is the path of the last artifact of the round so far, empty where it is over."""
+
+    site: str
+    stored: int = 0
+    looked_at: int = 0
+    good: int = 0
+    bad: int = 0
+    unknown: int = 0
+    incomplete: int = 0
+    remaining: int = 0
+    after: str = ""
+    message: str = ""
+
+    @property
+    def text(self) -> str:
+        counts = [(kind, getattr(self, kind)) for kind in (GOOD, BAD, UNKNOWN, INCOMPLETE)]
+        said = ", ".join(f"{number} {kind}" for kind, number in counts)
+        return f"{self.site}: {self.looked_at} looked at, {said}, {self.remaining} to go" + (f"; {self.message}" if self.message else "")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    kind: str
+    reason: str = ""
+    expected: str = ""
+    found: str = ""
+    stored: Stored | None = None
+
+
+@dataclass
+class Scrub:
+    """One run. Without `upstream` only the lock files are asked; `purge` is false where it shall only tell."""
+
+    store: Store
+    sites: list[Site]
+    state: State
+    clock: Clock
+    reading: Pace
+    upstream: Upstream | None
+    locks: Locks = field(default_factory=Locks)
+    purge: bool = True
+    today: Callable[[], float] = time.time
+    tallies: list[Tally] = field(default_factory=list)
+    unknown_because: Counter[str] = field(default_factory=Counter)
+    stopped: str = ""
+
+    def run(self) -> None:
+        """Go through the sites, the one whose last round is the longest ago first, until all is done or the time is over."""
+        self.stopped = "the time limit ended while the store was listed, so nothing was looked at; raise time_limit"
+        try:
+            shelves = self._sort()
+            self.stopped = "the time limit ended"
+            for site in sorted(self.sites, key=lambda site: self.state.finished.get(site.name, 0)):
+                self.tallies.append(Tally(site.name))
+                self._scrub(site, shelves.pop(site.name, []), self.tallies[-1])
+            self.stopped = ""
+        except OutOfTime:
+            pass
+        finally:
+            self.state.save()
+
+    def report(self) -> dict[str, Any]:
+        """What the module returns."""
+        complete = not self.stopped and not any(tally.after or tally.remaining for tally in self.tallies)
+        parts = [tally.text for tally in self.tallies] + [self.stopped] * bool(self.stopped)
+        return {
+            "sites": [asdict(tally) for tally in self.tallies],
+            "bad": self.state.bad,
+            "unknown_because": dict(self.unknown_because),
+            "complete": complete,
+            "stopped": self.stopped,
+            "bytes_read": self.reading.taken,
+            "requests": self.upstream.pace.taken if self.upstream else 0,
+            "seconds": round(self.clock.seconds, 1),
+            "summary": "; ".join(parts),
+        }
+
+    @staticmethod
+    def nothing() -> dict[str, Any]:
+        """What the module returns where nothing could be done."""
+        empty: dict[str, Any] = {"sites": [], "bad": [], "unknown_because": {}, "complete": False, "stopped": "it did not begin"}
+        return {**empty, "bytes_read": 0, "requests": 0, "seconds": 0.0, "summary": "nothing looked at"}
+
+    def _sort(self) -> dict[str, list[Artifact]]:
+        """All stored artifacts by their sites. Raises OutOfTime, and BadInput where there is none among the files."""
+        shelves: dict[str, list[Artifact]] = {}
+        artifacts = set()
+        for artifact in self.store.artifacts():
+            self.clock.check()
+            artifacts.add(artifact)
+        if self.store.unreadable and not artifacts:
+            ((what, _number),) = self.store.unreadable.most_common(1)
+            raise BadInput(f"no file of the store is one that {self.store.name} writes, they are {what}; correct cache_path or engine")
+        for artifact in artifacts:
+            site = next((site for site in self.sites if site.url(artifact.identity, artifact.path)), None)
+            if site:
+                shelves.setdefault(site.name, []).append(artifact)
+            else:
+                self.unknown_because["no site of the mirror has it any more, so it is not served"] += 1
+        self.unknown_because.update({f"a file is {what}": number for what, number in self.store.unreadable.items()})
+        return shelves
+
+    def _scrub(self, site: Site, artifacts: list[Artifact], tally: Tally) -> None:
+        """One site, from where its round stopped. Raises OutOfTime."""
+        registry = REGISTRIES.get(site.type, Registry())
+        places = {
+            artifact: [registry.projects(artifact.path)[0], artifact.path, artifact.identity, str(artifact.unit)] for artifact in artifacts
+        }
+        cursor = self.state.after.get(site.name, [])
+        ahead = sorted((place, artifact) for artifact, place in places.items() if place > cursor)
+        tally.stored, tally.remaining, tally.after = len(artifacts), len(ahead), cursor[1] if cursor else ""
+        failed: dict[str, int] = {}  # the projects in a row that upstream did not answer for, and how many artifacts came before
+        answered = False
+        for number, (place, artifact) in enumerate(ahead):
+            self.clock.check()
+            answers = self.upstream.answers if self.upstream else 0
+            try:
+                verdict = self._judge(registry, site, artifact)
+            except Away as reason:
+                failed.setdefault(place[0], number)
+                verdict = Verdict(UNKNOWN, "upstream could not be asked")
+                tally.message = str(reason)
+            except OutOfTime:
+                if number or len(self.tallies) > 1:
+                    raise
+                # The next run would get no further, so it is passed over.
+                self._note(site, artifact, Verdict(UNKNOWN, "it takes longer than one run may take; raise time_limit or read_rate"), tally)
+                self._advance(site, place, len(ahead) - number - 1, tally)
+                raise
+            if self.upstream and self.upstream.answers > answers:
+                failed.clear()
+                answered = True
+            self._note(site, artifact, verdict, tally)
+            self._advance(site, place, len(ahead) - number - 1, tally)
+            if len(failed) == PATIENCE:
+                # Back to the first of them; but if that is all that a run got at, past it, so that no project is in the way forever.
+                back = list(failed.values())[0 if answered else 1]
+                self._advance(site, ahead[back - 1][0] if back else cursor, len(ahead) - back, tally)
+                tally.message = f"upstream is away, so this site was left: {tally.message}"
+                return
+        tally.after = ""
+        self.state.after.pop(site.name, None)
+        self.state.finished[site.name] = self.today()
+
+    def _advance(self, site: Site, place: list[str], remaining: int, tally: Tally) -> None:
+        tally.after, tally.remaining = place[1] if place else "", remaining
+        self.state.after[site.name] = place
+        self.state.save(at_once=False)
+
+    def _note(self, site: Site, artifact: Artifact, verdict: Verdict, tally: Tally) -> None:
+        tally.looked_at += 1
+        setattr(tally, verdict.kind, getattr(tally, verdict.kind) + 1)
+        if verdict.kind == UNKNOWN:
+            self.unknown_because[verdict.reason] += 1
+        if verdict.kind == BAD:
+            entry = {"site": site.name, "path": artifact.path, "reason": verdict.reason, "expected": verdict.expected}
+            self.state.bad.append({**entry, "found": verdict.found, "purged": self._purge(verdict.stored)})
+            self.state.save()
+
+    def _purge(self, stored: Stored | None) -> bool:
+        try:
+            if self.purge and stored:
+                self.store.purge(stored)
+        except OSError:
+            return False
+        return self.purge
+
+    def _judge(self, registry: Registry, site: Site, artifact: Artifact) -> Verdict:
+        """Raises Away and OutOfTime."""
+        stored = None
+        for _again in range(2):
+            try:
+                stored = self.store.look(artifact)
+                if stored.flaw:
+                    return Verdict(BAD, stored.flaw, stored=stored)
+                if not stored.complete:
+                    return Verdict(INCOMPLETE)
+                verdict = self._compare(registry, site, artifact, stored)
+                if verdict.kind != BAD or self.store.look(artifact) == stored:
+                    return replace(verdict, stored=stored)
+            except FileNotFoundError:
+                continue
+            except Foreign as reason:
+                return Verdict(UNKNOWN, f"it is {reason}")
+            except OSError as error:
+                return Verdict(BAD, f"it cannot be read: {error.strerror}", stored=stored)
+        return Verdict(INCOMPLETE)  # it comes and goes
+
+    def _compare(self, registry: Registry, site: Site, artifact: Artifact, stored: Stored) -> Verdict:
+        """Raises Away, OutOfTime and OSError."""
+        named = self.locks.of_file(artifact.path)
+        allowed = named or self.locks.of_release(site.type, registry.releases(artifact.path))
+        if allowed:
+            found = self._digests(stored, {algorithm for algorithm, _digest in allowed})
+            if allowed & found:
+                return Verdict(GOOD)
+            # A pinned release may have files that the lock file leaves out, which the registry knows.
+            if named or not self.upstream:
+                return Verdict(BAD, "the lock files have another digest", _text(allowed), _text(found))
+        if not self.upstream:
+            return Verdict(UNKNOWN, "no lock file has it")
+        hashes = self.upstream.hashes(registry, site, artifact.path, site.url(artifact.identity, artifact.path))
+        algorithm = strongest(hashes)
+        if not algorithm:
+            return Verdict(UNKNOWN, "upstream tells no digest of it")
+        wanted, found = frozenset({(algorithm, hashes[algorithm].lower())}), self._digests(stored, {algorithm})
+        return Verdict(GOOD) if wanted == found else Verdict(BAD, "upstream has another digest", _text(wanted), _text(found))
+
+    def _digests(self, stored: Stored, algorithms: Iterable[str]) -> Allowed:
+        """Raises OutOfTime and OSError."""
+        digests = {algorithm: hashlib.new(algorithm, usedforsecurity=False) for algorithm in algorithms}
+        for part in stored.parts:
+            with open(part.file, "rb") as file:
+                file.seek(part.offset)
+                for begin in range(0, part.length, CHUNK):
+                    amount = min(CHUNK, part.length - begin)
+                    self.reading.take(amount)
+                    piece = file.read(amount)
+                    for digest in digests.values():
+                        digest.update(piece)
+        return frozenset((algorithm, digest.hexdigest()) for algorithm, digest in digests.items())
+
+
+def _text(digests: Allowed) -> str:
+    return " or ".join(sorted(f"{algorithm}:{digest}" for algorithm, digest in digests))

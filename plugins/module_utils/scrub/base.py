@@ -1,0 +1,87 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a scrub knows of sites and of registries: which page lists an artifact's digests, and how they are read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from ..http import Response
+from ..sites import origin_of
+
+Hashes = Mapping[str, str]  # algorithm, as hashlib names it -> hexadecimal digest
+Allowed = frozenset[tuple[str, str]]  # pairs of these, of which one has to fit
+
+
+class BadInput(ValueError):
+    """What was given is wrong. The text is one sentence without a full stop: what, where, what to do."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """An artifact route: what is stored below `path` of the mirror came from `target`. An empty `id` fits any."""
+
+    path: str
+    target: str
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Site:
+    name: str
+    type: str
+    path: str
+    upstream: str
+    index: str
+    routes: tuple[Route, ...]
+
+    @classmethod
+    def from_dict(cls, given: Any, where: str) -> Site:
+        """From an entry of the mirror document, or one of the lookup's resolved sites. Raises BadInput."""
+        try:
+            routes = [
+                Route(route["path"], route["target"], route.get("id", "")) for route in given["routes"] if route["kind"] == "artifact"
+            ]
+            texts = {key: str(given[key]) for key in ("name", "type", "path", "upstream", "index")}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadInput(f"{where} is no site of a mirror document ({type(error).__name__}: {error})") from error
+        return cls(**texts, routes=tuple(sorted(routes, key=lambda route: -len(route.path))))
+
+    def url(self, identity: str, path: str) -> str:
+        """Where the artifact that is stored under a route's identity and a path came from; empty, if no route is that one."""
+        for route in self.routes:
+            if path.startswith(route.path) and (not identity or not route.id or identity == route.id):
+                return route.target + path[len(route.path) :]
+        return ""
+
+
+class Registry:
+    """A protocol that tells no digests; an ecosystem whose protocol does overrides what it can."""
+
+    def projects(self, path: str) -> tuple[str, ...]:
+        """The projects that a file may be of, by its path, the likeliest first: their pages are asked for until one lists it."""
+        return ("",)
+
+    def question(self, site: Site, project: str) -> tuple[str, dict[str, str]] | None:
+        """URL and request headers of the page that lists a project's digests, at the upstream; None, if there is none."""
+        return None
+
+    def read(self, response: Response) -> dict[str, Hashes]:
+        """What a page says: the URL of each artifact, spelled by `spelled`, and its digests. Raises ValueError, HttpError."""
+        return {}
+
+    def releases(self, path: str) -> tuple[tuple[str, str], ...]:
+        """The pairs of project and version that a file may be of, by its path, as `locked` spells them."""
+        return ()
+
+    def locked(self, text: str) -> dict[tuple[str, str], Allowed]:
+        """What a lock file of this ecosystem allows, by project and version; empty, if it is none."""
+        return {}
+
+
+def spelled(url: str) -> str:
+    """One spelling for all that mean one file, however a page or a client escaped them."""
+    return origin_of(url) + unquote(url.partition("://")[2].partition("/")[2])

@@ -1,0 +1,194 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What lies in a web server's cache of artifacts: which artifacts, in which files, and how to take one out under a running server."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+READ = 4096  # holds the head of a stored file, unless its URL is very long
+
+
+class Foreign(Exception):
+    """A file that is not one of the cache's, or not of a version that is known here. The text says what it is instead."""
+
+
+@dataclass(frozen=True, order=True)
+class Artifact:
+    """One artifact of a store. `identity` is its route's, where the server keys it; `unit` is the size of its parts, 0 if it
+    is stored as a whole; `file` is one of its files.
+    """
+
+    path: str
+    identity: str
+    unit: int
+    file: str = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stored file: `length` bytes of body at `offset` of it, which are those of the artifact from `start` on."""
+
+    file: str
+    offset: int
+    length: int
+    start: int
+    inode: int
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is stored of an artifact. `size` is that of the whole, in bytes; `flaw` says how the files contradict themselves."""
+
+    parts: tuple[Part, ...]
+    size: int
+    complete: bool = True
+    flaw: str = ""
+
+
+class Store(Protocol):
+    name: str
+    unreadable: Counter[str]  # what files are that are not the cache's -> how many
+
+    def artifacts(self) -> Iterator[Artifact]:
+        """All artifacts, each as often as it has stored files, in no order."""
+
+    def look(self, artifact: Artifact) -> Stored:
+        """What is stored of it now. Raises OSError or Foreign, where it has gone meanwhile."""
+
+    def purge(self, stored: Stored) -> None:
+        """Take it out, so that the server does not serve it again."""
+
+
+def files_below(root: str) -> Iterator[str]:
+    """Paths of all files, whatever else happens below the folder meanwhile."""
+    folders = [root]
+    while folders:
+        with contextlib.suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    yield entry.path
+
+
+def head(file: str, size: int = READ) -> tuple[bytes, os.stat_result]:
+    with open(file, "rb") as stored:
+        return stored.read(size), os.fstat(stored.fileno())
+
+
+def fields(lines: bytes) -> dict[str, str]:
+    """Header fields by their names in lower case."""
+    pairs = (line.decode("latin-1").partition(":") for line in lines.split(b"\r\n"))
+    return {name.strip().lower(): value.strip() for name, colon, value in pairs if colon}
+
+
+class NginxStore:
+    """Nginx's `proxy_cache`, with the key `<route's identity>|<path>|<slice_range>`.
+
+    A file is a structure, `KEY: <key>`, the response's head and its body; its name is the MD5 of the key. The structure is
+    ngx_http_file_cache_header_t of src/http/ngx_http_cache.h, version 5: the same in Nginx 1.11.10 to 1.29.
+    """
+
+    name = "nginx"
+    VERSION = 5
+    HEADER = struct.Struct("@NqqqqqIHHHB128sB128s16s0N")  # version first; header_start and body_start are the two before etag_len
+    VERSION_FIELD = struct.Struct("@N")
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.unreadable: Counter[str] = Counter()
+
+    def artifacts(self) -> Iterator[Artifact]:
+        for file in files_below(self.root):
+            if re.fullmatch(r"[0-9a-f]{32}", os.path.basename(file)):
+                try:
+                    identity, path, start, end = self._key(file, head(file)[0])
+                    yield Artifact(path, identity, end - start + 1, file)
+                except (FileNotFoundError, PermissionError) as error:
+                    if isinstance(error, PermissionError):
+                        raise
+                except (Foreign, OSError) as reason:
+                    self.unreadable[str(getattr(reason, "strerror", reason))] += 1
+
+    def look(self, artifact: Artifact) -> Stored:
+        parts: list[Part] = []
+        start, size, flaw = 0, 1, ""
+        while start < size:
+            try:
+                part, told, wrong = self._part(artifact, self._file(artifact, start))
+            except FileNotFoundError:
+                return Stored(tuple(parts), size, False, flaw)
+            if parts and told != size:
+                wrong = wrong or f"its parts tell sizes of {size} and {told} bytes"
+            parts.append(part)
+            size, flaw = told, flaw or wrong
+            start += max(artifact.unit, part.length)
+        return Stored(tuple(parts), size, True, flaw)
+
+    def purge(self, stored: Stored) -> None:
+        for part in stored.parts:
+            with contextlib.suppress(FileNotFoundError), open(part.file, "r+b", buffering=0) as file:
+                if os.fstat(file.fileno()).st_ino == part.inode:
+                    # A worker keeps files open (open_file_cache) and would go on serving this one for a while; it reads the
+                    # structure at each request, though, and fetches anew what another version of Nginx has stored.
+                    file.write(self.VERSION_FIELD.pack(0))
+                    os.unlink(part.file)
+
+    def _key(self, file: str, start_of_file: bytes) -> tuple[str, str, int, int]:
+        """Identity, path, first and last byte of a file's key. Raises Foreign."""
+        if len(start_of_file) < self.HEADER.size:
+            raise Foreign("too short for a file of Nginx's cache")
+        version, *_times, _crc32, _valid, header_start, _body, _l1, _etag, _l2, _vary, _variant = self.HEADER.unpack_from(start_of_file)
+        if version != self.VERSION:
+            raise Foreign(f"of version {version} of Nginx's cache, where {self.VERSION} is known")
+        if header_start > len(start_of_file):
+            start_of_file = head(file, header_start)[0]
+        label, _colon, key = start_of_file[self.HEADER.size : header_start].strip(b"\n").partition(b": ")
+        if label != b"KEY" or hashlib.md5(key, usedforsecurity=False).hexdigest() != os.path.basename(file):
+            raise Foreign("without a key that fits its name")
+        identity, _bar, rest = key.decode("latin-1").partition("|")
+        path, _bar, part = rest.rpartition("|")
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", part)
+        if not wanted:
+            raise Foreign("not a part of an artifact")
+        return identity, path, int(wanted[1]), int(wanted[2])
+
+    def _file(self, artifact: Artifact, start: int) -> str:
+        """Where the part that begins there is stored; how deep the folders are, the known file tells."""
+        key = f"{artifact.identity}|{artifact.path}|bytes={start}-{start + artifact.unit - 1}"
+        name = hashlib.md5(key.encode("latin-1"), usedforsecurity=False).hexdigest()
+        folders, end = [], len(name)
+        for folder in os.path.relpath(os.path.dirname(artifact.file), self.root).split(os.sep):
+            folders.append(name[end - len(folder) : end])
+            end -= len(folder)
+        return os.path.join(self.root, *folders, name)
+
+    def _part(self, artifact: Artifact, file: str) -> tuple[Part, int, str]:
+        """A part, the size of the whole that it tells, and what is wrong with it."""
+        content, found = head(file)
+        _identity, _path, start, _end = self._key(file, content)
+        *_rest, header_start, body_start, _l1, _etag, _l2, _vary, _variant = self.HEADER.unpack_from(content)
+        if body_start > len(content):
+            content = head(file, body_start)[0]
+        status, _line, lines = content[header_start:body_start].partition(b"\r\n")
+        told, length = fields(lines), found.st_size - body_start
+        part = Part(file, body_start, length, start, found.st_ino)
+        code = status.split()[1:2]
+        if code == [b"206"]:
+            sent = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", told.get("content-range", ""))
+            first, last, size = map(int, sent.groups()) if sent else (-1, -1, 0)
+            fits = first == start and last - first + 1 == length and last + 1 == min(start + artifact.unit, size)
+            return part, size, "" if fits else f"{length} bytes from {start} on are stored as '{told.get('content-range', '')}'"
+        if code == [b"200"] and start == 0:
+            size = int(told["content-length"]) if told.get("content-length", "").isdigit() else length
+            return part, size, "" if size == length else f"{length} of {size} bytes are stored"
+        raise Foreign(f"an answer with the status line {status.decode('latin-1')!r}")

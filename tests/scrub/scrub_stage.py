@@ -1,0 +1,91 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A mirror in front of a fixture registry, its store, and the module run on it as an operator runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import bench
+from registry import Artifact, Registry
+
+SLICE = 64 * 1024  # so that many of the files have several slices
+SITE = "pypi"
+
+
+@dataclasses.dataclass
+class Stage:
+    mirror: bench.Mirror
+    registry: Registry
+    state: Path
+
+    def path(self, artifact: Artifact) -> str:
+        return f"/{SITE}/files{artifact.path}"
+
+    def get(self, artifact: Artifact) -> bytes:
+        """What a client gets."""
+        reply = self.mirror.get(self.path(artifact))
+        assert reply.status == 200 and reply.complete
+        return reply.body
+
+    def stored(self, artifact: Artifact) -> list[Path]:
+        """The files of the store that hold it, in the order of its bytes."""
+        content, found = artifact.content, []
+        for file in (self.mirror.root / "cache" / "artifact").rglob("*"):
+            if file.is_file() and f"{self.path(artifact)}|".encode() in file.read_bytes()[:4096]:
+                found.append((content.find(file.read_bytes()[-32:]), file))
+        return [file for _position, file in sorted(found)]
+
+    def flip(self, artifact: Artifact, part: int = -1) -> None:
+        """Flip one bit in the middle of a part's body, as a failing disk does: in the file itself, under the running server."""
+        file = self.stored(artifact)[part]
+        body = file.read_bytes().index(b"\r\n\r\n") + 4
+        with file.open("r+b") as stored:
+            stored.seek((body + file.stat().st_size) // 2)
+            byte = stored.read(1)
+            stored.seek(-1, os.SEEK_CUR)
+            stored.write(bytes([byte[0] ^ 0x10]))
+
+    def command(self, **options: t.Any) -> list[str]:
+        given = {
+            "document": f"{self.mirror.root}/etc/www/mirror.json",
+            "cache_path": f"{self.mirror.root}/cache",
+            "state_file": str(self.state),
+            "request_rate": 0,
+            "read_rate": 0,
+            **options,
+        }
+        check = ["--check"] if given.pop("check_mode", False) else []
+        ansible = str(Path(sys.executable).parent / "ansible")
+        return [ansible, "localhost", "-m", "nearby.mirrors.scrub", "-a", json.dumps(given), *check]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(bench.REPOSITORY / ".collections"),
+            "ANSIBLE_LOCAL_TEMP": str(self.mirror.root / "ansible"),
+            "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+            "ANSIBLE_NOCOLOR": "1",
+        }
+
+    def scrub(self, **options: t.Any) -> dict[str, t.Any]:
+        """Run the module through Ansible; what it returned."""
+        done = subprocess.run(self.command(**options), env=self.environment, capture_output=True, text=True, check=False)
+        assert "=> {" in done.stdout, done.stdout + done.stderr
+        return json.loads(done.stdout[done.stdout.index("=> {") + 3 :])
+
+    def publish(self, name: str, releases: int, size: int) -> list[Artifact]:
+        """A project's new wheels, stored by the mirror."""
+        for number in range(1, releases + 1):
+            self.registry.publish(name, f"{number}.0", "wheel", size)
+        artifacts = self.registry.projects[name].artifacts
+        for artifact in artifacts:
+            assert self.get(artifact) == artifact.content
+        return artifacts
