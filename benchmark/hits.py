@@ -12,11 +12,11 @@ import statistics
 import subprocess
 import time
 import typing as t
+import urllib.parse
 from pathlib import Path
 
-from stage import LOG_FLUSH_SECONDS, Download, Server, bench, drain
+from stage import HTML, JSON, LOG_FLUSH_SECONDS, Download, Registry, Server, bench, drain
 
-JSON, HTML = "application/vnd.pypi.simple.v1+json", "text/html"
 HERE = Path(__file__).resolve().parent
 CONNECTIONS = (4, 8, 16)  # of the load tool; what a server makes of a large body depends much on it
 LINE = re.compile(r'"status":(\d+),"bytes":(\d+),.*?"cache":"([A-Z-]*)"')
@@ -24,86 +24,98 @@ LINE = re.compile(r'"status":(\d+),"bytes":(\d+),.*?"cache":"([A-Z-]*)"')
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One body: its path on the mirror, what the client says it takes, and how it is asked for."""
+    """One body: of which project, which of its files or its page, what the client says it takes, and how it is asked for."""
 
     name: str
-    path: str
+    project: str
+    filename: str = ""
     accept: str = ""
-    gzip: bool = False
     whole: int = 0  # so many whole downloads on each connection; 0: as many as go into a turn
 
     @property
     def headers(self) -> dict[str, str]:
-        headers = {"Accept": self.accept} if self.accept else {}
-        return headers | ({"Accept-Encoding": "gzip"} if self.gzip else {})
+        return {"Accept": self.accept, "Accept-Encoding": "gzip"} if self.accept else {}
+
+    @property
+    def upstream(self) -> str:
+        """Finds what upstream is asked for it."""
+        return re.escape(self.filename or f"/simple/{self.project}/")
 
 
 @dataclasses.dataclass
 class Turn:
-    """What one server did in one turn: responses a second, and its processor time for each in seconds."""
+    """What one server did in one turn: responses a second, their times and the processor's for each in seconds, bytes from upstream."""
 
     connections: int
     rate: float
     cpu: float
     responses: int
+    upstream: int
+    p50: float = 0.0
+    p99: float = 0.0
 
 
-def files(mirror: Server) -> list[dict[str, t.Any]]:
-    """The files of 10 KB, 5 MB and 200 MB, as the mirror's own index tells of them (PEP 691)."""
-    page = json.loads(bench.fetch(mirror.address, "/pypi/simple/big/", {"Accept": JSON}).body)
-    found: list[dict[str, t.Any]] = page["files"]
-    return found
+CASES = (
+    Case("index_json_small", "sampleproj", accept=JSON),
+    Case("index_json_large", "large", accept=JSON),
+    Case("index_html_large", "large", accept=HTML),
+    Case("file_10k", "big", "big-1.0-py3-none-any.whl"),
+    Case("file_5m", "big", "big-2.0-py3-none-any.whl"),
+    Case("file_200m", "big", "big-3.0-py3-none-any.whl", whole=2),
+)
 
 
-def cases(mirror: Server) -> list[Case]:
-    """What is measured."""
-    small, medium, huge = (file["url"] for file in files(mirror))
-    return [
-        Case("index_json_small", "/pypi/simple/sampleproj/", JSON, True),
-        Case("index_json_large", "/pypi/simple/large/", JSON, True),
-        Case("index_html_large", "/pypi/simple/large/", HTML, True),
-        Case("file_10k", small),
-        Case("file_5m", medium),
-        Case("file_200m", huge, whole=2),
-    ]
+def path_of(server: Server, project: str, filename: str = "") -> str:
+    """Where the server has a project's page, or one of its files, which its page links to."""
+    page = f"{server.index}{project}/"
+    if not filename:
+        return page
+    reply = bench.fetch(server.address, page, {"Accept": f"{JSON}, {HTML};q=0.5"}, timeout=120)
+    for link in reply.links:
+        path = urllib.parse.urlsplit(urllib.parse.urljoin(page, link)).path
+        if path.endswith(f"/{filename}"):
+            return path
+    raise RuntimeError(f"{server.name} has no link to {filename} at {page}: {reply.status}")
 
 
-def prepare(case: Case, static: Server, mirrors: t.Iterable[Server]) -> tuple[dict[str, str], int]:
-    """Warm the mirrors, and give the static server the same bytes.
+def warm(case: Case, server: Server, registry: Registry) -> tuple[str, bench.Reply, int]:
+    """Ask until upstream is not asked any more: the path, the answer, and the bytes that upstream sent. Raises RuntimeError."""
+    path, sent = path_of(server, case.project, case.filename), 0
+    for _attempt in range(20):  # a body is stored a moment after its last byte was sent
+        registry.call("forget")
+        reply = bench.fetch(server.address, path, case.headers, timeout=120)
+        if reply.status != 200 or not reply.complete:
+            raise RuntimeError(f"{path}: {reply.status} from {server.name}")
+        if not registry.call("requests", path=case.upstream) and reply.cache in ("hit", "untold"):
+            return path, reply, sent
+        time.sleep(0.2)
+        sent += registry.sent(case.upstream)
+    raise RuntimeError(f"{path} does not become a hit of {server.name}: {reply['Cache-Status']}")
 
-    Returns the paths by the servers' names, and the size of the body in bytes. Raises RuntimeError where a mirror has no hit
-    or the bodies differ.
-    """
-    suffix = {JSON: ".json", HTML: ".html"}.get(case.accept, Path(case.path).suffix)
+
+def publish(case: Case, static: Server, reply: bench.Reply) -> str:
+    """Give the static server the same bytes; its path for them. Raises RuntimeError where it sends others."""
+    suffix = {JSON: ".json", HTML: ".html"}.get(case.accept, Path(case.filename).suffix)
     file = static.root / "www" / f"{case.name}{suffix}"
-    paths, body, plain = {static.name: f"/{file.name}"}, b"", b""
-    for server in mirrors:
-        paths[server.name] = case.path
-        for _attempt in range(10):  # a body is stored a moment after its last byte was sent
-            reply = bench.fetch(server.address, case.path, case.headers, timeout=120)
-            if reply.status != 200 or not reply.complete or (case.gzip and reply["Content-Encoding"] != "gzip"):
-                raise RuntimeError(f"{case.path}: {reply.status} {reply['Content-Encoding']} from {server.name}")
-            if reply["Cache-Status"] == "nearby; hit":
-                break
-            time.sleep(0.2)
-        else:
-            raise RuntimeError(f"{case.path} does not become a hit of {server.name}: {reply['Cache-Status']}")
-        if body and reply.plain != plain:
-            raise RuntimeError(f"{case.path}: {server.name} has other bytes")
-        body, plain = reply.body, reply.plain
-    file.write_bytes(plain)
-    if case.gzip:
-        file.with_name(file.name + ".gz").write_bytes(body)
-    if bench.fetch(static.address, paths[static.name], case.headers, timeout=120).body != body:
+    file.write_bytes(reply.plain)
+    if reply["Content-Encoding"] == "gzip":
+        file.with_name(f"{file.name}.gz").write_bytes(reply.body)
+    if bench.fetch(static.address, f"/{file.name}", case.headers, timeout=120).body != reply.body:
         raise RuntimeError(f"The static server has other bytes for {case.name}.")
-    return paths, len(body)
+    return f"/{file.name}"
 
 
 def measure(
-    case: Case, static: Server, mirrors: list[Server], loads: t.Sequence[int], repetitions: int, seconds: int
-) -> tuple[dict[str, list[Turn]], int]:
-    """All turns by the servers' names, and the size of the body. Raises RuntimeError where a response is not as it should be."""
-    paths, size = prepare(case, static, mirrors)
+    case: Case, static: Server, mirrors: list[Server], registry: Registry, loads: t.Sequence[int], repetitions: int, seconds: int
+) -> tuple[dict[str, list[Turn]], dict[str, int]]:
+    """All turns by the servers' names, and the mirrors' sizes of the body. Raises RuntimeError where a response is not as it should be."""
+    warmed = {mirror.name: warm(case, mirror, registry) for mirror in mirrors}
+    paths = {name: path for name, (path, _reply, _sent) in warmed.items()}
+    replies = [reply for _path, reply, _sent in warmed.values()]
+    for name, (path, reply, _sent) in warmed.items():
+        if reply.plain != replies[0].plain or (case.accept and reply["Content-Encoding"] != "gzip"):
+            raise RuntimeError(f"{path}: {name} has other bytes, or not as gzip")
+    paths[static.name] = publish(case, static, replies[0])
     servers = [static, *mirrors]
     turns: dict[str, list[Turn]] = {server.name: [] for server in servers}
     loads = loads[:1] if case.whole else loads
@@ -112,18 +124,20 @@ def measure(
     for repetition in range(repetitions):
         for connections in loads:
             for server in servers if repetition % 2 else reversed(servers):
-                turns[server.name].append(turn(case, server, paths[server.name], connections, seconds))
+                turns[server.name].append(turn(case, server, paths[server.name], registry, connections, seconds))
     time.sleep(LOG_FLUSH_SECONDS)
     for server in servers:
         count = sum(each.responses for each in turns[server.name])
         cut = 0 if case.whole else sum(loads) * repetitions
         verify(f"{case.name}, {server.name}", server.log_since(logged[server.name]), count, cut, "" if server is static else "HIT")
-    return turns, size
+    return turns, {name: len(reply.body) for name, (_path, reply, _sent) in warmed.items()}
 
 
-def turn(case: Case, server: Server, path: str, connections: int, seconds: int) -> Turn:
+def turn(case: Case, server: Server, path: str, registry: Registry, connections: int, seconds: int) -> Turn:
     """Load one server with one case."""
+    registry.call("forget")
     cpu, began = server.cpu_seconds(), time.monotonic()
+    told: dict[str, float] = {}
     if case.whole:
         with concurrent.futures.ThreadPoolExecutor(connections) as pool:
             list(pool.map(lambda _n: drain(Download(server.address, path) for _m in range(case.whole)), range(connections)))
@@ -135,8 +149,9 @@ def turn(case: Case, server: Server, path: str, connections: int, seconds: int) 
         told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
         if told["errors"] or not told["requests"]:
             raise RuntimeError(f"{case.name}, {server.name}: the load tool tells of {told}")
-        count, took = told["requests"], told["seconds"]
-    return Turn(connections, count / took, (server.cpu_seconds() - cpu) / count, count)
+        count, took = int(told["requests"]), told["seconds"]
+    used = server.cpu_seconds() - cpu
+    return Turn(connections, count / took, used / count, count, registry.sent(), told.get("p50", 0.0), told.get("p99", 0.0))
 
 
 def verify(what: str, log: str, count: int, cut: int, cache: str) -> None:
@@ -149,12 +164,11 @@ def verify(what: str, log: str, count: int, cut: int, cache: str) -> None:
         raise RuntimeError(f"{what}: {count} responses were counted, {good} of {len(lines)} in the log are good, not so {odd}")
 
 
-def summary(turns: dict[str, list[Turn]], size: int) -> dict[str, t.Any]:
+def summary(static: list[Turn], mirror: list[Turn], size: int) -> dict[str, t.Any]:
     """Medians over the turns of each load and the ratios of these; the case's own figures are those of the load in the middle.
 
     That is the load whose ratio is the median. Least and greatest are ratios of two neighbouring turns.
     """
-    static, mirror = turns["static"], turns["mirror"]
     loads = sorted({each.connections for each in static})
     rates = {load: [statistics.median(each.rate for each in of if each.connections == load) for of in (static, mirror)] for load in loads}
     middle = sorted(loads, key=lambda load: rates[load][1] / rates[load][0])[len(loads) // 2]

@@ -12,6 +12,8 @@ import subprocess
 import typing as t
 from pathlib import Path
 
+from peers import DEVPI, PROXPI
+
 # What must be reached: where it stands in the results, at least or at most, how much.
 FLOORS = [
     ("hits.index_json_small.ratio", ">=", 0.7),
@@ -20,6 +22,11 @@ FLOORS = [
     ("hits.file_10k.ratio", ">=", 0.75),
     ("hits.file_5m.ratio", ">=", 0.85),
     ("hits.file_200m.ratio", ">=", 0.85),
+    ("engines.apache.hits.index_json_large.ratio", ">=", 0.75),
+    ("engines.apache.hits.index_html_large.ratio", ">=", 0.75),
+    ("engines.apache.hits.file_5m.ratio", ">=", 1.0),
+    ("cold.failed", "<=", 0),
+    ("engines.apache.cold.failed", "<=", 0),
     ("cold.upstream_bytes_ratio", "<=", 1.02),
     ("cold.last_client_ratio", "<=", 1.15),
     ("cold.joiner_first_byte_seconds", "<=", 0.2),
@@ -49,15 +56,26 @@ def missed(results: dict[str, t.Any]) -> list[str]:
     return sentences
 
 
+def engines(results: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
+    """The results of each engine, Nginx's first, by the path below which they stand."""
+    return {"": results} | {f"engines.{engine}.": found for engine, found in results.get("engines", {}).items()}
+
+
+def engine_name(path: str) -> str:
+    return path.removeprefix("engines.").removesuffix(".") or "nginx"
+
+
 def missed_alone(results: dict[str, t.Any]) -> list[str]:
     """A sentence for every kind of hit that is good enough, but not so under one of its loads taken alone."""
     sentences = []
-    for name, case in results["hits"].items():
-        limit = next(limit for path, _sign, limit in FLOORS if path == f"hits.{name}.ratio")
-        low = {load: ratio for load, ratio in case["ratios_by_connections"].items() if ratio < limit <= case["ratio"]}
-        if low:
-            told = " and ".join(f"{ratio:.2f} with {load} connections" for load, ratio in low.items())
-            sentences.append(f"{TITLES[name]}: {told}, below {limit}")
+    limits = {path: limit for path, sign, limit in FLOORS if sign == ">="}
+    for path, found in engines(results).items():
+        for name, case in found["hits"].items():
+            limit = limits.get(f"{path}hits.{name}.ratio", 0)
+            low = {load: ratio for load, ratio in case["ratios_by_connections"].items() if ratio < limit <= case["ratio"]}
+            if low:
+                told = " and ".join(f"{ratio:.2f} with {load} connections" for load, ratio in low.items())
+                sentences.append(f"{engine_name(path)}, {TITLES[name]}: {told}, below {limit}")
     return sentences
 
 
@@ -78,6 +96,8 @@ def machine() -> dict[str, t.Any]:
         "kernel": platform.release(),
         "system": f"{release.get('PRETTY_NAME', '')} ({Path('/etc/debian_version').read_text().strip()})",
         "nginx": said("/usr/sbin/nginx", "-v").rpartition("/")[2],
+        "apache": (re.findall(r"Apache/([\d.]+)", said("/usr/sbin/apache2", "-v")) or ["?"])[0],
+        "squid": (re.findall(r"Version (\S+)", said("/usr/sbin/squid", "-v")) or ["?"])[0],
         "python": platform.python_version(),
         "ansible_core": importlib.metadata.version("ansible-core"),
         "wrk": (re.findall(r"wrk \S*?([\d.]+\S*)", said("wrk", "-v")) or ["?"])[0],
@@ -94,25 +114,41 @@ def tables(results: dict[str, t.Any]) -> str:
     """What was measured, as Markdown."""
     parts = []
     floors = {path: f"{sign} {limit:g}" for path, sign, limit in FLOORS}
-    if hits := results.get("hits"):
-        head = ["hits", "bytes", "static /s", "mirror /s", "ratio", "wanted", "with 4, 8, 16 connections", "seen", "static µs", "mirror µs"]
+    measured = engines(results)
+    if "hits" in results:
+        head = [
+            "hits",
+            "engine",
+            "bytes",
+            "static /s",
+            "mirror /s",
+            "ratio",
+            "wanted",
+            "with 4, 8, 16 connections",
+            "seen",
+            "static µs",
+            "mirror µs",
+        ]
         rows = [
             [
                 TITLES[name],
+                engine_name(path),
                 f"{case['bytes']:,}",
                 f"{case['static_rps']:,.0f}",
                 f"{case['mirror_rps']:,.0f}",
                 f"**{case['ratio']:.2f}**",
-                floors[f"hits.{name}.ratio"],
+                floors.get(f"{path}hits.{name}.ratio", ""),
                 ", ".join(f"{ratio:.2f}" for ratio in case["ratios_by_connections"].values()),
                 f"{case['ratio_least']:.2f} to {case['ratio_greatest']:.2f}",
                 f"{case['static_cpu_microseconds']:,.1f}",
                 f"{case['mirror_cpu_microseconds']:,.1f}",
             ]
-            for name, case in hits.items()
+            for name in results["hits"]
+            for path, found in measured.items()
+            for case in [found["hits"][name]]
         ]
         parts.append(table(head, rows))
-    if cold := results.get("cold"):
+    if "cold" in results:
         told = {
             "bytes from upstream / the file's": "upstream_bytes_ratio",
             "last client done, seconds": "last_client_seconds",
@@ -120,9 +156,59 @@ def tables(results: dict[str, t.Any]) -> str:
             "last client / one alone": "last_client_ratio",
             "first byte, median client, seconds": "median_first_byte_seconds",
             "first byte, client that joins 1 s later, seconds": "joiner_first_byte_seconds",
+            "clients that did not get the file in time, of all runs": "failed",
         }
-        rows = [[title, f"{cold[name]:.3f}", floors.get(f"cold.{name}", "")] for title, name in told.items()]
-        parts.append(table([f"cold, {cold['clients']} clients, a file of 200 MB at 10 MB/s", "measured", "wanted"], rows))
+        rows = [
+            [
+                title,
+                *(
+                    cell
+                    for path, found in measured.items()
+                    for cell in (f"{found['cold'][name]:.3f}", floors.get(f"{path}cold.{name}", ""))
+                ),
+            ]
+            for title, name in told.items()
+        ]
+        columns = [column for path in measured for column in (engine_name(path), "wanted")]
+        parts.append(table([f"cold, {results['cold']['clients']} clients, a file of 200 MB at 10 MB/s", *columns], rows))
+    if peers := results.get("peers"):
+        head = ["hits", "server", "bytes", "requests/s", "ratio to the limit", "p50 ms", "p99 ms", "CPU s / 1,000", "bytes from upstream"]
+        rows = [
+            [
+                TITLES[name],
+                server,
+                f"{row['bytes']:,}",
+                f"{row['rps']:,.1f}",
+                f"**{row['ratio']:.2g}**" if row["ratio"] < 0.1 else f"**{row['ratio']:.2f}**",
+                f"{row['p50_milliseconds']:,.2f}",
+                f"{row['p99_milliseconds']:,.2f}",
+                f"{row['cpu_seconds_per_1000']:.3f}",
+                f"{row['upstream_bytes']:,}",
+            ]
+            if row
+            else [TITLES[name], server, "not offered", *[""] * 6]
+            for name, servers in peers["hits"].items()
+            for server, row in servers.items()
+        ]
+        parts.append(table(head, rows))
+        head = [
+            f"cold, {peers['clients']} clients, a file of 20 MB at 2 MB/s",
+            "bytes from upstream / the file's",
+            "first byte, median client, s",
+            "last client done, s",
+            "failed",
+        ]
+        rows = [
+            [
+                server,
+                f"{row['upstream_bytes_ratio']:.2f}",
+                f"{row['median_first_byte_seconds']:.2f}",
+                f"{row['last_client_seconds']:.2f}",
+                f"{row['failed']} of {peers['clients']}",
+            ]
+            for server, row in peers["cold"].items()
+        ]
+        parts.append(table(head, rows))
     if deploy := results.get("deploy"):
         rows = [
             ["first deploy of a fresh host", f"{deploy['first_seconds']:.1f}", ""],
@@ -136,7 +222,7 @@ def tables(results: dict[str, t.Any]) -> str:
 
 def page(results: dict[str, t.Any]) -> str:
     """RESULTS.md."""
-    on = results["machine"]
+    on, peers = results["machine"], results["peers"]
     noise = results["others_share"]
     remark = "" if noise <= QUIET else " That is not quiet: take the ratios with a grain of salt."
     verdict = "".join(f"\n- {sentence}" for sentence in missed(results)) or " nothing."
@@ -149,7 +235,7 @@ def page(results: dict[str, t.Any]) -> str:
 Written by `make benchmark` on {results["date"]}; `results.json` has the same for programs.
 
 Machine: {on["processor"]}, {on["cores"]} cores, {on["memory_gib"]} GiB, {on["system"]}, kernel {on["kernel"]}.
-Nginx {on["nginx"]}, Python {on["python"]}, ansible-core {on["ansible_core"]}, wrk {on["wrk"]}.
+Nginx {on["nginx"]}, Apache {on["apache"]}, Python {on["python"]}, ansible-core {on["ansible_core"]}, wrk {on["wrk"]}.
 Everything runs on this machine, load tool included. Other processes had {noise:.0%} of its processors during the hits.{remark}
 
 Missed of what is wanted:{verdict}
@@ -161,14 +247,22 @@ Reached by the middle one of three loads, but missed under one of them:{alone}
 ## What is compared
 - *static* is a plain Nginx that sends files of the same bytes (`static.conf`): as many workers, sendfile, keepalive, open files kept
   and the same log as the mirror; pages lie there gzipped already (`gzip_static`).
-- *mirror* is the configuration that the role renders, warm, in front of the fixture registry. Clients ask for pages as gzip.
+- *mirror* is the configuration that the role renders for an engine, warm, in front of the fixture registry. Clients ask for pages
+  as gzip.
 - One turn of {results["seconds_a_turn"]} s for each server, with wrk and 4, 8, and 16 connections; {repetitions["hits"]} times, by turns.
   Rates are medians; the ratio is the middle one of the three loads; *seen* is among neighbouring turns. Of 200 MB there are 8 whole
   downloads a turn, on 4 connections.
-- µs is the processor time of a server's workers for one response: it sways less than the rates do where others use the machine.
+- µs is the processor time of a server, with all its processes and threads, for one response: it sways less than the rates do where others use the machine.
 - Every response is checked in the server's log: 200, whole, and a HIT if it came from the mirror.
 - Cold: medians of {repetitions["cold"]} runs. A run is one client before an empty mirror, then 64 before an emptied one,
   and one more a second later. The registry counts its bytes; all clients check the length and some the digest.
+- The other proxies are in front of the same registry, for the same pages and files, asked as the mirrors are, on {peers["connections"]} connections; medians
+  of {peers["repetitions"]} turns of 1 s, or of 5 s where one answer takes long. Of each answer the status is checked, and once that it is the same file, or a page
+  of the same files. *bytes* and *bytes from upstream* are bodies; the latter from the first request to the last.
+  - nginx, single tier: `single-tier.conf`, which stores what upstream sent, and rewrites and compresses it at every hit.
+  - squid: Squid {on["squid"]} as an accelerator (`squid.conf`). It does not rewrite, so the links of its pages lead past it.
+  - proxpi: {", ".join(PROXPI)}; one process, since its index is kept in memory, with 64 threads, and told to wait for downloads.
+  - devpi: {", ".join(DEVPI)}, a mirror index, otherwise as it comes.
 - Deploy: medians of {repetitions["deploy"]} runs of `ansible-playbook` on fresh Debian 13 containers with systemd.
   The first deploy fetches and installs the web server's package, and plays a client against the mirror at its end.
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measure what a mirror's hits, cold herds and deploys cost, in one run; writes RESULTS.md and results.json beside this file.
+"""Measure what a mirror's hits, cold herds and deploys cost, beside other proxies, in one run; writes RESULTS.md and results.json.
 
-Needs root, nginx, wrk, and what molecule/shared needs. A part (--only) or a quick run only prints. To see what a change of the
-configuration is worth, measure it beside the one that is::
+Needs root, the engines, wrk, what molecule/shared needs, and PyPI and Debian for the others. A part (--only) or a quick run
+only prints. To see what a change of Nginx's configuration is worth, measure it beside the one that is::
 
     benchmark/run.py --only hits --try 'no-log=access_log [^;]*access.log[^;]*;=>access_log off;'
 
@@ -14,6 +14,7 @@ Ends with 1 and a list where a figure misses what is demanded (report.FLOORS).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -29,10 +30,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parent)]
 import cold  # noqa: E402
 import deploy  # noqa: E402
 import hits  # noqa: E402
+import peers  # noqa: E402
 import report  # noqa: E402
 import stage  # noqa: E402
 
-PARTS = ("hits", "cold", "deploy")
+PARTS = ("hits", "cold", "peers", "deploy")
 HERE = Path(__file__).resolve().parent
 
 
@@ -53,42 +55,82 @@ def own_busy(servers: list[stage.Server]) -> float:
     return sum(each.ru_utime + each.ru_stime for each in used) + sum(server.cpu_seconds() for server in servers)
 
 
-def measure_hits(folder: Path, mirror: stage.Server, options: argparse.Namespace) -> dict[str, t.Any]:
-    """All cases; the mirror is started already."""
-    static = stage.static(folder / "static")
+def merge(results: dict[str, t.Any], more: dict[str, t.Any]) -> None:
+    """Add to nested results."""
+    for key, value in more.items():
+        if isinstance(value, dict):
+            merge(results.setdefault(key, {}), value)
+        else:
+            results[key] = value
+
+
+def by_engine(part: str, found: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Nginx's results stand at the top, those of the others below ``engines``."""
+    return {part: found.pop("nginx"), "engines": {engine: {part: results} for engine, results in found.items()}}
+
+
+def measure_hits(
+    folder: Path, static: stage.Server, mirrors: list[stage.Server], registry: stage.Registry, options: argparse.Namespace
+) -> dict[str, t.Any]:
+    """All cases."""
     tried = []
     for rule in options.tries:
         name, _equals, change = rule.partition("=")
-        tried.append(stage.changed(mirror, folder / name, change.split(" && ")))
-    started = [static, *tried]
-    results: dict[str, t.Any] = {}
-    try:
-        for server in started:
-            server.start()
-        servers = [mirror, *started]
-        busy, own, began = machine_busy(), own_busy(servers), time.monotonic()
-        for case in hits.cases(mirror):
-            turns, size = hits.measure(case, static, [mirror, *tried], options.loads, options.repetitions, options.seconds)
-            results[case.name] = found = hits.summary(turns, size)
-            say(f"hits  {case.name:17} ratio {found['ratio']:.3f} {found['ratios_by_connections']}")
-            for server in tried:
-                other = hits.summary({"static": turns["static"], "mirror": turns[server.name]}, size)
-                more = f"{other['mirror_cpu_microseconds']} µs and not {found['mirror_cpu_microseconds']}"
-                say(f"      {'':17} ratio {other['ratio']:.3f} {other['ratios_by_connections']} with {server.name}, {more}")
-        others = (machine_busy() - busy) - (own_busy(servers) - own)
+        tried.append(stage.changed(mirrors[0], folder / name, change.split(" && ")))
+    results: dict[str, t.Any] = {mirror.name: {} for mirror in mirrors}
+    with contextlib.ExitStack() as stack:
+        for server in tried:
+            stack.enter_context(server)
+        measured = [*mirrors, *tried]
+        busy, own, began = machine_busy(), own_busy([static, *measured]), time.monotonic()
+        for case in hits.CASES:
+            turns, sizes = hits.measure(case, static, measured, registry, options.loads, options.repetitions, options.seconds)
+            for server in measured:
+                found = hits.summary(turns[static.name], turns[server.name], sizes[server.name])
+                cpu = f"{found['mirror_cpu_microseconds']:,.1f} µs, static {found['static_cpu_microseconds']:,.1f}"
+                say(f"hits  {case.name:17} {server.name:7} ratio {found['ratio']:.3f} {found['ratios_by_connections']} {cpu}")
+                if server in mirrors:
+                    results[server.name][case.name] = found
+        others = (machine_busy() - busy) - (own_busy([static, *measured]) - own)
         share = max(0.0, others) / (time.monotonic() - began) / (os.cpu_count() or 1)
-    finally:
-        for server in started:
-            server.stop()
-    return {"hits": results, "others_share": round(share, 3)}
+    return {**by_engine("hits", results), "others_share": round(share, 3)}
 
 
-def measure_cold(mirror: stage.Server, registry: stage.Registry, repetitions: int) -> dict[str, t.Any]:
-    runs = []
-    for _repetition in range(repetitions):
-        runs.append(found := cold.run(mirror, registry))
-        say("cold  " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()))
-    return {"cold": cold.summary(runs)}
+def measure_cold(mirrors: list[stage.Server], registry: stage.Registry, repetitions: int) -> dict[str, t.Any]:
+    results = {}
+    for mirror in mirrors:
+        runs = []
+        for _repetition in range(repetitions):
+            runs.append(found := cold.run(mirror, registry))
+            say(f"cold  {mirror.name:7} " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()))
+        results[mirror.name] = cold.summary(runs)
+    return by_engine("cold", results)
+
+
+def measure_peers(
+    folder: Path, static: stage.Server, mirrors: list[stage.Server], registry: stage.Registry, repetitions: int
+) -> dict[str, t.Any]:
+    """The mirrors and the other proxies, by kind of hit and by server; what one does not offer is None."""
+    say("peers: installing them")
+    project, _filename, size = peers.HERD
+    registry.call("publish", project=project, version="1.0", kinds="wheel", size=size)
+    found: dict[str, t.Any] = {
+        "connections": peers.CONNECTIONS,
+        "clients": cold.CLIENTS,
+        "repetitions": repetitions,
+        "hits": {},
+        "cold": {},
+    }
+    with contextlib.ExitStack() as stack:
+        servers = [*mirrors, *(stack.enter_context(peer(folder / peer.__name__, registry)) for peer in peers.ALL)]
+        for case in hits.CASES:
+            if not case.whole:
+                found["hits"][case.name] = rows = peers.measure(case, static, servers, registry, repetitions)
+                say(f"peers {case.name:17} " + ", ".join(f"{name} {row['ratio'] if row else '-'}" for name, row in rows.items()))
+        for server in servers:
+            found["cold"][server.name] = row = peers.herd(server, registry)
+            say(f"peers {server.name:17} " + ", ".join(f"{name} {value}" for name, value in row.items()))
+    return {"peers": found}
 
 
 def measure_deploys(folder: Path, repetitions: int) -> dict[str, t.Any]:
@@ -105,7 +147,7 @@ def measure_deploys(folder: Path, repetitions: int) -> dict[str, t.Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", default=",".join(PARTS), help="parts to run, with commas between: " + ", ".join(PARTS))
-    parser.add_argument("--quick", action="store_true", help="less of each; no deploy, unless --only names it")
+    parser.add_argument("--quick", action="store_true", help="less of each; no peers and no deploy, unless --only names them")
     parser.add_argument("--repetitions", type=int, help="turns of each server for each kind of hit and load; default 5, quick 3")
     parser.add_argument("--connections", help="of the load tool, with commas between; default 4,8,16, quick 8")
     parser.add_argument("--try", action="append", default=[], dest="tries", metavar="NAME=REGEX=>TEXT", help="another server; see above")
@@ -115,7 +157,7 @@ def main() -> int:
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
     whole = set(parts) == set(PARTS) and not options.quick
     if options.quick and set(parts) == set(PARTS):
-        parts.remove("deploy")
+        parts = ["hits", "cold"]
     options.repetitions = options.repetitions or (3 if options.quick else 5)
     options.loads = [int(count) for count in options.connections.split(",")] if options.connections else hits.CONNECTIONS
     if options.quick and not options.connections:
@@ -126,28 +168,27 @@ def main() -> int:
     now = datetime.datetime.now(datetime.UTC)
     results: dict[str, t.Any] = {
         "date": now.strftime("%Y-%m-%d %H:%M UTC"),
-        "machine": report.machine(),
         "seconds_a_turn": options.seconds,
     }
     with tempfile.TemporaryDirectory(prefix="nearby-benchmark-") as name:
         folder = Path(name)
-        if {"hits", "cold"} & set(parts):
-            say("rendering the mirror's configuration with the role")
-            registry = stage.Registry()
-            try:
-                mirror = stage.mirror(folder / "mirror", registry)
-                mirror.start()
-                try:
-                    if "hits" in parts:
-                        results |= measure_hits(folder, mirror, options)
-                    if "cold" in parts:
-                        results |= measure_cold(mirror, registry, 1 if options.quick else 3)
-                finally:
-                    mirror.stop()
-            finally:
-                registry.close()
+        folder.chmod(0o711)  # a server that gives its rights away has its files below
+        if {"hits", "cold", "peers"} & set(parts):
+            say("rendering the mirrors' configurations with the role")
+            with contextlib.ExitStack() as stack:
+                registry = stage.Registry()
+                stack.callback(registry.close)
+                static = stack.enter_context(stage.static(folder / "static"))
+                mirrors = [stack.enter_context(stage.mirror(folder / engine, registry, engine)) for engine in stage.bench.ENGINES]
+                if "hits" in parts:
+                    merge(results, measure_hits(folder, static, mirrors, registry, options))
+                if "cold" in parts:
+                    merge(results, measure_cold(mirrors, registry, 1 if options.quick else 3))
+                if "peers" in parts:
+                    merge(results, measure_peers(folder, static, mirrors, registry, 1 if options.quick else 2))
         if "deploy" in parts:
             results |= measure_deploys(folder / "deploy", 1 if options.quick else 3)
+    results["machine"] = report.machine()
     print("\n" + report.tables(results) + "\n")
     if whole:
         (HERE / "RESULTS.md").write_text(report.page(results))

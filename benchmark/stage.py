@@ -1,12 +1,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is measured: a fixture registry, a mirror as the role renders it in front of it, and a plain static server."""
+"""What is measured: a fixture registry, mirrors as the role renders them in front of it, and a plain static server."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
+import os
 import re
 import socket
 import subprocess
@@ -22,7 +23,7 @@ sys.path[:0] = [str(REPOSITORY / "tests" / "behaviour"), str(REPOSITORY / "tests
 
 import bench  # noqa: E402
 
-NGINX = "/usr/sbin/nginx"
+JSON, HTML = "application/vnd.pypi.simple.v1+json", "text/html"
 LOG_FLUSH_SECONDS = 1.5  # both servers write their logs at least once a second
 READ_SIZE = 1 << 20  # of a download, in bytes
 
@@ -50,29 +51,60 @@ class Registry:
         with urllib.request.urlopen(f"{self.control}/{verb}", json.dumps(arguments).encode(), timeout=120) as answer:
             return json.load(answer)
 
+    def files(self, project: str) -> list[dict[str, t.Any]]:
+        """A project's files as its own index tells of them (PEP 691)."""
+        page = urllib.request.Request(f"{self.urls['index']}/simple/{project}/", headers={"Accept": JSON})
+        with urllib.request.urlopen(page, timeout=120) as answer:
+            found: list[dict[str, t.Any]] = json.load(answer)["files"]
+        return found
+
+    def sent(self, path: str = "") -> int:
+        """Bytes of bodies sent since the log was emptied, for paths that the expression finds."""
+        return sum(request["sent"] for request in self.call("requests", path=path))
+
     def close(self) -> None:
         self.process.terminate()
         self.process.wait(10)
 
 
 class Server:
-    """A running Nginx: its address, its log, and the processor time of its workers."""
+    """A running server: its address, its log, its processor time, and below which path it has the simple API."""
 
-    def __init__(self, name: str, root: Path, address: tuple[str, int], command: list[str]) -> None:
-        self.name, self.root, self.address, self.command = name, root, address, command
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        command: list[str],
+        address: tuple[str, int],
+        index: str = "/pypi/simple/",
+        *,
+        ready: str = "/health",
+        environment: t.Mapping[str, str] | None = None,
+    ) -> None:
+        self.name, self.root, self.address, self.command, self.index, self.ready = name, root, address, command, index, ready
+        self.environment = {**os.environ, **(environment or {})}
         self.log = next(root.glob("log"), root) / "access.log"
         self.process: subprocess.Popen[bytes] | None = None
 
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
     def start(self) -> None:
         """Run it until it answers. Raises RuntimeError where it does not."""
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
-        answers = bench.until(lambda: self.process.poll() is not None or self.is_up(), 10, 0.02)  # type: ignore[union-attr]
+        with (self.root / "output").open("ab") as output:
+            self.process = subprocess.Popen(self.command, cwd=self.root, env=self.environment, stdout=output, stderr=output)
+        answers = bench.until(lambda: self.process.poll() is not None or self.is_up(), 30, 0.02)  # type: ignore[union-attr]
         if not answers or self.process.poll() is not None:
-            raise RuntimeError(f"The server {self.name} did not start, see {self.root}")
+            self.stop()
+            raise RuntimeError(f"The server {self.name} did not start:\n{(self.root / 'output').read_text()[-3000:]}")
 
     def is_up(self) -> bool:
         with contextlib.suppress(OSError):
-            return bench.fetch(self.address, "/health").status == 200
+            return bench.fetch(self.address, self.ready).status == 200
         return False
 
     def stop(self) -> None:
@@ -89,15 +121,10 @@ class Server:
                 path.unlink()
         self.start()
 
-    def workers(self) -> list[int]:
-        """The process ids below the master."""
-        assert self.process
-        pid = self.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
     def cpu_seconds(self) -> float:
-        """Processor time that the workers have used, in user and in kernel mode."""
-        return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in self.workers()) / 1e9
+        """Processor time that it has used with all its children, in user and in kernel mode."""
+        assert self.process
+        return sum(map(process_seconds, tree(self.process.pid)))
 
     def log_since(self, position: int) -> str:
         """What was logged since the log had that size; to be asked LOG_FLUSH_SECONDS after the last response."""
@@ -106,12 +133,31 @@ class Server:
             return log.read()
 
 
-def mirror(root: Path, registry: Registry) -> Server:
+def tree(pid: int) -> t.Iterator[int]:
+    """A process and all below it."""
+    yield pid
+    with contextlib.suppress(OSError):
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in children.read_text().split():
+                yield from tree(int(child))
+
+
+def process_seconds(pid: int) -> float:
+    """Processor time of a process's threads, and of its children that are gone."""
+    try:
+        threads = sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+        gone = sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[13:15]))
+    except OSError:
+        return 0.0
+    return threads / 1e9 + gone / os.sysconf("SC_CLK_TCK")
+
+
+def mirror(root: Path, registry: Registry, engine: str) -> Server:
     """The mirror: the role's own rendered configuration, not yet started."""
     site = {"name": "pypi", "type": "pypi", "upstream": registry.urls["index"], "origins": [registry.urls["files"]], "lifetime": 86400}
-    rendered = bench.Mirror(root, "nginx", [site])
+    rendered = bench.Mirror(root, engine, [site])
     rendered.render()
-    return Server("mirror", root, rendered.address, bench.ENGINES["nginx"](root))
+    return Server(engine, root, bench.ENGINES[engine](root), rendered.address)
 
 
 def changed(origin: Server, root: Path, rules: t.Iterable[str]) -> Server:
@@ -127,17 +173,25 @@ def changed(origin: Server, root: Path, rules: t.Iterable[str]) -> Server:
         if not count:
             raise SystemExit(f"Nothing in the configuration matches {wanted!r}.")
     (root / "etc/mirror.conf").write_text(text)
-    return Server(root.name, root, ("127.0.0.1", port), bench.ENGINES["nginx"](root))
+    return Server(root.name, root, bench.ENGINES["nginx"](root), ("127.0.0.1", port))
+
+
+def nginx(name: str, root: Path, template: str, index: str = "", **words: str) -> Server:
+    """An Nginx with one of the configurations beside this file, in which the words stand for what is given; not yet started."""
+    for folder in ("www", "temp", "cache"):
+        (root / folder).mkdir(parents=True)
+    port = bench.free_port()
+    text = (HERE / template).read_text()
+    for word, value in {"ROOT": str(root), "PORT": str(port), **words}.items():
+        text = re.sub(rf"\b{word}\b", value, text)
+    (root / "nginx.conf").write_text(text)
+    command = ["/usr/sbin/nginx", "-c", f"{root}/nginx.conf", "-e", f"{root}/error.log", "-g", "daemon off;"]
+    return Server(name, root, command, ("127.0.0.1", port), index)
 
 
 def static(root: Path) -> Server:
     """Plain static serving of root/www, not yet started."""
-    for folder in ("www", "temp"):
-        (root / folder).mkdir(parents=True)
-    port = bench.free_port()
-    text = (HERE / "static.conf").read_text().replace("ROOT", str(root)).replace("PORT", str(port))
-    (root / "nginx.conf").write_text(text)
-    return Server("static", root, ("127.0.0.1", port), [NGINX, "-c", f"{root}/nginx.conf", "-e", f"{root}/error.log", "-g", "daemon off;"])
+    return nginx("static", root, "static.conf")
 
 
 class Download:
@@ -154,6 +208,7 @@ class Download:
         self.got = 0
         self.first_byte = self.seconds = 0.0
         self.done = False
+        self.error = ""
 
     def read(self) -> None:
         """Take what is there. Raises OSError, and RuntimeError where the answer is not a 200 with a length."""
