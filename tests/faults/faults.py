@@ -1,0 +1,422 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The faults, as a list. To add one, add a line or a few to FAULTS.
+
+A fault's steps are functions of the lab: ``before`` while all is well, ``inject`` a second into the load, ``heal`` when the load has
+ended, ``after`` when all that was seen has been asked for again. What a step counts beside the load goes through ``lab.count``.
+
+Figures, each as "failed of": ``warm`` and ``cold`` requests of the load; ``wrong``, whole answers with another body than upstream's;
+``stored``, all that was asked for, warm and cold, asked for again after the fault; ``recovery``, whether a new release then shows.
+``wanted`` has the share that may fail, ANY where it is only told; what it does not name may not fail at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+import time
+import typing as t
+from pathlib import Path
+
+from hosts import CACHE, EDGES, FRESH, MIRROR, NODE, UPSTREAM, USUAL_EDGES, Item, Lab, command
+
+ANY = 1.0
+Step = t.Callable[[Lab], None]
+Entries = list[tuple[float, str, Item]]
+
+
+def nothing(_lab: Lab) -> None:
+    """No step."""
+
+
+def calm(lab: Lab) -> None:
+    """The registry, its names and its addresses are as they should be."""
+    lab.registry("certify", kind="good")
+    lab.registry("configure")
+    lab.registry("edges", dead=[])
+    for number in EDGES:
+        lab.on(UPSTREAM, f"ip address add {lab.prefix}.{number}/24 dev eth0 2>/dev/null || true")
+    lab.addresses(USUAL_EDGES)
+    lab.registry("name", mode="answer")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    name: str
+    told: str  # to a reader of RESULTS.md
+    inject: Step = nothing
+    heal: Step = calm
+    before: Step = nothing
+    after: Step = nothing
+    wanted: t.Mapping[str, float] = dataclasses.field(default_factory=dict)
+    seconds: float = 12  # that the load takes; none if 0
+    cold: int = 60  # projects that nobody asked for before, each with two pages and three files
+    more: t.Callable[[Lab], Entries] | None = None  # requests beside the usual
+    down: float = 0  # seconds in which nobody may be able to connect
+    quick: bool = False  # whether it is part of a quick run
+
+
+# ------------------------------------------------------------------------------------------------------------ upstream
+
+
+def answers(**fault: t.Any) -> Step:
+    """The registry does that (registry.FAULT_FIELDS)."""
+    return lambda lab: lab.registry("fault", **fault)
+
+
+def cut(**fault: t.Any) -> Step:
+    """The registry's bodies end early, those of refreshes too: without entity tags each of them has a body."""
+
+    def inject(lab: Lab) -> None:
+        lab.registry("configure", etag=False)
+        lab.registry("fault", **fault)
+
+    return inject
+
+
+def vanishes(lab: Lab) -> None:
+    lab.registry("vanish")
+
+
+def shows(kind: str) -> Step:
+    """The registry shows a certificate of that kind."""
+
+    def inject(lab: Lab) -> None:
+        lab.registry("certify", kind=kind)
+        lab.registry("forget")
+
+    return inject
+
+
+def accepted(lab: Lab) -> None:
+    """What the registry was asked by somebody who should not have trusted it."""
+    lab.count("accepted", len(lab.registry("requests")), sum(lab.told["kinds"][kind]["of"] for kind in ("warm", "cold")))
+    calm(lab)
+
+
+def redirected(lab: Lab) -> None:
+    """Clients that were sent elsewhere."""
+    kinds = lab.told["kinds"].values()
+    lab.count("redirected", sum(kind["reasons"].get("status 302", 0) for kind in kinds), sum(kind["of"] for kind in kinds))
+    calm(lab)
+
+
+def moves(lab: Lab) -> None:
+    """The registry's names lead to other addresses, and nobody is at the old ones."""
+    lab.addresses([15, 16])
+    for number in USUAL_EDGES:
+        lab.on(UPSTREAM, f"ip address del {lab.prefix}.{number}/24 dev eth0")
+
+
+def edges(numbers: t.Iterable[int]) -> Step:
+    return lambda lab: lab.addresses(numbers)
+
+
+def edge_silent(lab: Lab) -> None:
+    lab.on(UPSTREAM, f"ip address del {lab.prefix}.13/24 dev eth0")
+
+
+def edge_dead(lab: Lab) -> None:
+    lab.registry("edges", dead=[f"{lab.prefix}.13"])
+
+
+def names(mode: str) -> Step:
+    return lambda lab: lab.registry("name", mode=mode)
+
+
+DEAD = {"cold": ANY}  # nothing can be had that nobody had before
+BROKEN = {"cold": ANY}  # a client notices
+EDGE = {"cold": 0.003}
+
+
+def herd(lab: Lab) -> Entries:
+    """50 clients at once for a page and for a file that nobody asked for before."""
+    name = lab.fresh_name("herd")
+    lab.publish(name, "1.0", 3_000_000, "wheel")
+    lab.registry("fault", path=name.replace("-", "[-_]"), delay=0.3, rate=3_000_000)
+    lab.herd = name
+    page, file = lab.pages(name)[0], lab.files(name)[0]
+    return [(3 + number / 500, "cold", item) for item in (page, file) for number in range(50)]
+
+
+def fetches(lab: Lab) -> None:
+    """One fetch is right, each more is one too many."""
+    for origin, pattern in (("index", f"/simple/{lab.herd}/"), ("files", r"\.whl$")):
+        asked = [
+            request
+            for request in lab.registry("requests", path=pattern, origin=origin)
+            if lab.herd.replace("-", "_") in request["path"].replace("-", "_")
+        ]
+        before = [request for request in asked if request["time"] < lab.ended]
+        lab.count(f"fetches of a {'page' if origin == 'index' else 'file'} beyond the first", len(before) - 1, 50)
+    calm(lab)
+
+
+# ---------------------------------------------------------------------------------------------------------------- disk
+
+
+def stored(lab: Lab) -> list[Path]:
+    return [path for path in lab.mount.rglob("*") if path.is_file() and "lost+found" not in path.parts]
+
+
+def full(lab: Lab) -> None:
+    command("dd", "if=/dev/zero", f"of={lab.mount}/filler", "bs=1M", check=False)
+    command("dd", "if=/dev/zero", f"of={lab.mount}/rest", "bs=1k", check=False)
+
+
+def not_full(lab: Lab) -> None:
+    for name in ("filler", "rest"):
+        (lab.mount / name).unlink(missing_ok=True)
+
+
+def remount(mode: str) -> Step:
+    return lambda lab: lab.on(MIRROR, f"for _ in $(seq 50); do mount -o remount,bind,{mode} {CACHE} && exit; sleep 0.1; done; exit 1")
+
+
+def wiped(lab: Lab) -> None:
+    lab.on(MIRROR, f"rm -rf {CACHE}/*")
+
+
+def heads_overwritten(lab: Lab) -> None:
+    for number, path in enumerate(stored(lab)):
+        if number % 3 == 0:
+            with path.open("r+b") as file:
+                file.write(b"\xa5" * min(64, path.stat().st_size))
+
+
+def emptied(lab: Lab) -> None:
+    for number, path in enumerate(stored(lab)):
+        if number % 3 == 0:
+            path.write_bytes(b"")
+
+
+def halved(lab: Lab) -> None:
+    for number, path in enumerate(stored(lab)):
+        if number % 3 == 0:
+            with path.open("r+b") as file:
+                file.truncate(path.stat().st_size // 2)
+
+
+def flipped(lab: Lab) -> None:
+    """One bit in each of 30 stored files."""
+    wanted = [artifact for name in lab.warm_names for artifact in lab.local.projects[name].artifacts][:30]
+    lab.bad = [item for name in lab.warm_names for item in lab.files(name)]
+    paths, done = stored(lab), 0
+    for artifact in wanted:
+        for path in paths:
+            body = path.read_bytes()
+            if (at := body.find(artifact.content)) >= 0:
+                with path.open("r+b") as file:
+                    file.seek(at + len(artifact.content) // 2)
+                    file.write(bytes([body[at + len(artifact.content) // 2] ^ 1]))
+                done += 1
+                break
+    if done != len(wanted):
+        raise RuntimeError(f"found {done} of {len(wanted)} files in the cache")
+
+
+def scrubbed(lab: Lab) -> None:
+    """What is still bad after one scrub."""
+    lab.scrub()
+    told = lab.ask(lab.bad)["kinds"]["asked"]
+    lab.count("after a scrub", told["failed"], 30)
+
+
+# ------------------------------------------------------------------------------------------------------------- process
+
+
+def downloads(lab: Lab) -> Entries:
+    """Ten clients that each take a cold file of 12 MB, two of them the same; at the registry's rate that takes most of the load."""
+    projects = [lab.fresh_name("download") for _number in range(5)]
+    lab.publish_many(projects, 12_000_000)
+    lab.registry("fault", path="download", rate=1_500_000)
+    return [(number / 5, "download", lab.files(name)[0]) for number, name in enumerate(projects * 2)]
+
+
+def reloads(lab: Lab) -> None:
+    for _time in range(5):
+        lab.on(MIRROR, "systemctl reload nearby-mirror")
+        time.sleep(1)
+
+
+MASTER = "read -r master < /run/nearby-mirror/mirror.pid"
+
+
+def kills_worker(lab: Lab) -> None:
+    lab.on(MIRROR, f"{MASTER}; read -r worker others < /proc/$master/task/$master/children; kill -9 $worker")
+
+
+def kills_master(lab: Lab) -> None:
+    lab.on(MIRROR, f"{MASTER}; kill -9 $master")
+
+
+def reboots(lab: Lab) -> None:
+    command("podman", "restart", "--time", "30", MIRROR)
+
+
+def boots_without_names(lab: Lab) -> None:
+    lab.registry("name", mode="silent")
+    reboots(lab)
+
+
+def own_clock(lab: Lab) -> None:
+    """The mirror's server reads a clock that can be set."""
+    lab.on(MIRROR, "dpkg --status libfaketime >/dev/null 2>&1 || { apt-get update -q && apt-get install -qy libfaketime; }")
+    library = lab.on(MIRROR, "ls /usr/lib/*/faketime/libfaketime.so.1").strip()
+    lab.on(
+        MIRROR,
+        f"""echo +0d > /etc/faketimerc
+        mkdir -p /run/systemd/system/nearby-mirror.service.d
+        cd /run/systemd/system/nearby-mirror.service.d
+        printf '[Service]\\nEnvironment=LD_PRELOAD={library} FAKETIME_NO_CACHE=1\\n' > clock.conf
+        systemctl daemon-reload && systemctl restart nearby-mirror""",
+    )
+
+
+def clock(offset: str) -> Step:
+    return lambda lab: lab.on(MIRROR, f"echo {offset} > /etc/faketimerc")
+
+
+def clock_right(lab: Lab) -> None:
+    lab.on(MIRROR, "echo +0d > /etc/faketimerc")
+
+
+def usual_clock(lab: Lab) -> None:
+    lab.on(MIRROR, "rm -r /run/systemd/system/nearby-mirror.service.d; systemctl daemon-reload; systemctl restart nearby-mirror")
+
+
+# ------------------------------------------------------------------------------------------------------------- deploys
+
+
+def deploys_twice(lab: Lab) -> None:
+    """Both succeed, or one says who is at it; what comes of it is one of the two, whole."""
+    both = [lab.start_deploy(mirror_inactive=inactive) for inactive in ("61d", "62d")]
+    ended = [deploy.result(check=False) for deploy in both]
+    refused = [played for played in ended if played.code]
+    clear = [played for played in refused if re.search(r"deploy", "".join(re.findall(r"fatal: .*(?:\n.*)?", played.output)))]
+    for played in refused:
+        lab.note(re.findall(r'"msg": "(.*?)"', played.output)[-1:])
+    lab.count("deploys", len(refused) - len(clear) + (len(refused) == 2), 2)
+    lab.count("convergence", 0 if converges(lab, MIRROR) else 1, 1)
+
+
+def converges(lab: Lab, host: str, **variables: t.Any) -> bool:
+    """A deploy succeeds, and the next one changes nothing."""
+    first = lab.deploy(host=host, check=False, **variables)
+    second = lab.deploy(host=host, check=False, **variables)
+    for played in (first, second):
+        if played.code:
+            lab.note(played.output[-800:])
+    if second.changed:
+        lab.note(f"changed again: {second.changes}")
+    return first.code == 0 and second.code == 0 and second.changed == 0
+
+
+def kills_deploys(host: str, most: int) -> Step:
+    """Deploys are killed after their first, second, ... change, each with another configuration; the next one goes through."""
+
+    def inject(lab: Lab) -> None:
+        points = unserved = unconverged = 0
+        for point in range(1, most + 1):
+            variables = {"mirror_inactive": f"{70 + point}d"}
+            played = lab.start_deploy(host=host, kill_after=point, **variables).result(check=False)
+            if not played.killed:
+                if played.code:
+                    lab.note(played.output[-800:])
+                break
+            points += 1
+            if host == MIRROR:
+                unserved += lab.ask(lab.warm)["kinds"]["asked"]["failed"] > 0
+            if not converges(lab, host, **variables):
+                unconverged += 1
+                lab.note(f"does not converge after: {played.killed}")
+        if not points:
+            raise RuntimeError("no deploy was killed")
+        if host == MIRROR:
+            lab.count("serving after a kill", unserved, points)
+            lab.deploy()
+        lab.count("convergence after a kill", unconverged, points)
+
+    return inject
+
+
+def node_without_mirror(lab: Lab) -> None:
+    """Nothing is at the first address, nobody listens at the second, and the third is no mirror."""
+    state = "find /etc /root -xdev -type f -not -path '*/.ansible/*' -exec sha256sum {} + | sort | sha256sum"
+    urls = [f"http://{lab.prefix}.99", f"http://{lab.prefix}.10:9", "http://nobody.faults.test"]
+    failed = 0
+    before = lab.on(NODE, state)
+    for url in urls:
+        played = lab.play("nearby.mirrors.nodes", check=False, configure_mirrors_url=url)
+        said = "The mirror cannot be used, so nothing was changed on this node" in re.sub(r"\s+", " ", played.output)
+        failed += played.code != 0 or played.changed != 0 or not said or lab.on(NODE, state) != before
+    lab.count("nodes", failed, len(urls))
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------------- list
+
+FAULTS = [
+    Fault("upstream_refused_expired", "refuses connections", vanishes, wanted=DEAD, quick=True),
+    Fault("upstream_hung_expired", "takes requests and says nothing", answers(hang=True), wanted=DEAD),
+    Fault("upstream_slow", "takes 1 s to begin, then 50 KB/s", answers(delay=1, rate=50_000)),
+    *(
+        Fault(f"upstream_{status}_expired", f"answers {status}", answers(status=status), wanted=DEAD, quick=status in (429, 502))
+        for status in (429, 500, 502, 503, 504)
+    ),
+    Fault("upstream_truncated_length", "shorter than announced", cut(cut=200), wanted=BROKEN, quick=True),
+    Fault("upstream_truncated_chunk", "no last chunk", cut(cut=200, framing="chunked"), wanted=BROKEN),
+    Fault("upstream_truncated_close", "no length, no chunks, cut", cut(cut=200, framing="close"), wanted=BROKEN),
+    Fault("upstream_truncated_reset", "reset in the body", cut(cut=200, reset=True), wanted=BROKEN),
+    Fault("upstream_wrong_bytes_of_pages", "pages' wrong bytes of the right length", cut(corrupt=True, origin="index"), wanted=BROKEN),
+    Fault("upstream_redirect_loop", "redirects each page to itself", cut(redirect="self", origin="index"), wanted=DEAD),
+    Fault(
+        "upstream_redirect_off_site",
+        "redirects to a host that nobody declared",
+        cut(redirect="https://elsewhere.test/"),
+        redirected,
+        wanted=DEAD,
+    ),
+    Fault("upstream_certificate_expired", "certificate expired", shows("expired"), accepted, wanted=DEAD, quick=True),
+    Fault("upstream_certificate_wrong_name", "certificate of another name", shows("wrong"), accepted, wanted=DEAD),
+    Fault("upstream_certificate_self_signed", "certificate signed by itself", shows("selfsigned"), accepted, wanted=DEAD),
+    Fault("upstream_address_change", "four addresses leave, two others come", moves, wanted=EDGE),
+    Fault("names_missing", "the name server knows no name any more", names("missing"), wanted=DEAD),
+    Fault(
+        "names_silent_at_boot", "the mirror boots while the name server is silent", boots_without_names, wanted=DEAD, seconds=20, down=15
+    ),
+    Fault(
+        "edge_502_of_six_connections",
+        "each sixth connection answers 502, one address",
+        answers(every=6, status=502),
+        before=edges([11]),
+        wanted=EDGE,
+        cold=200,
+        quick=True,
+    ),
+    Fault("edge_502_of_six_addresses", "one of six addresses answers 502", edge_dead, before=edges(EDGES), wanted=EDGE, cold=200),
+    Fault("edge_silent_of_six_addresses", "one of six addresses is gone", edge_silent, before=edges(EDGES), wanted=EDGE, cold=200),
+    Fault("herd_of_50", "no fault: 50 clients at once for a cold page and file", more=herd, after=fetches, quick=True),
+    Fault("disk_full", "the cache's filesystem is full", full, not_full, quick=True),
+    Fault("disk_read_only", "the cache's filesystem is read-only", remount("ro"), remount("rw")),
+    Fault("disk_wiped", "all that is stored is deleted", wiped),
+    Fault("stored_heads_overwritten", "64 bytes at the begin of each third stored file", heads_overwritten),
+    Fault("stored_emptied", "each third stored file is empty", emptied),
+    Fault("stored_halved", "each third stored file ends half-way", halved),
+    Fault("reloads_during_downloads", "five reloads during ten downloads", reloads, more=downloads, quick=True),
+    Fault("kill_9_of_a_worker", "kill -9 of a worker", kills_worker),
+    Fault("kill_9_of_the_master", "kill -9 of the master", kills_master, down=5, quick=True),
+    Fault("reboot", "the mirror's host reboots", reboots, seconds=20, down=15),
+    Fault("clock_ahead", "the mirror's clock is 2 days ahead", clock("+2d"), clock_right, before=own_clock, after=usual_clock),
+    Fault("clock_behind", "the mirror's clock is 2 days behind", clock("-2d"), clock_right, before=own_clock, after=usual_clock),
+    Fault("two_deploys_at_once", "two deploys at once", deploys_twice, seconds=40),
+    Fault("deploy_killed", "a deploy is killed after its first, second, ... change", kills_deploys(MIRROR, 30), seconds=60),
+    Fault("fresh_deploy_killed", "the same on a host that had no mirror", kills_deploys(FRESH, 30), seconds=0),
+    Fault("node_without_mirror", "a node whose mirror cannot be reached", node_without_mirror, seconds=0, quick=True),
+]
+
+__all__ = ["ANY", "FAULTS", "Entries", "Fault"]

@@ -1,0 +1,99 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What runs on the upstream's host: the fixture registry behind TLS, and the lab's name server.
+
+Standard library, registry.py and dnslib. ``python3 upstream.py PREFIX FORWARD FOLDER``: the first three numbers of the lab's
+addresses, the name server for all other names, the folder with the certificates.
+"""
+
+from __future__ import annotations
+
+import http.server
+import sys
+import threading
+import time
+import typing as t
+from pathlib import Path
+
+import dnslib
+import dnslib.server
+from registry import ControlHandler, Registry, Request
+
+
+class Names(dnslib.server.BaseResolver):
+    """``table`` maps a name to its addresses; ``mode`` is answer, missing (NXDOMAIN) or silent."""
+
+    def __init__(self, forward: str) -> None:
+        self.table: dict[str, list[str]] = {}
+        self.mode, self.forward = "answer", forward
+
+    def resolve(self, request: dnslib.DNSRecord, handler: t.Any) -> dnslib.DNSRecord:
+        name, reply = str(request.q.qname).rstrip(".").lower(), request.reply()
+        if self.mode == "silent":
+            time.sleep(60)
+        if self.mode == "answer" and name not in self.table and not name.endswith(".test"):
+            return dnslib.DNSRecord.parse(request.send(self.forward, 53, timeout=5))
+        if self.mode == "missing" or name not in self.table:
+            reply.header.rcode = dnslib.RCODE.NXDOMAIN
+        elif request.q.qtype == dnslib.QTYPE.A:
+            for address in self.table[name]:
+                reply.add_answer(dnslib.RR(request.q.qname, dnslib.QTYPE.A, rdata=dnslib.A(address), ttl=1))
+        return reply
+
+
+class Upstream(Registry):
+    """The registry, with verbs for its certificate and for the names of its addresses."""
+
+    VERBS = (*Registry.VERBS, "certify", "edges", "name", "publish_many")
+
+    def __init__(self, names: Names, folder: Path, **options: t.Any) -> None:
+        self.names, self.folder = names, folder
+        self.dead: list[str] = []
+        super().__init__(certificate=self.pair("good"), **options)
+
+    def pair(self, kind: str) -> tuple[str, str]:
+        return f"{self.folder}/{kind}.pem", f"{self.folder}/{kind}.key"
+
+    def certify(self, kind: str) -> None:
+        """Show another certificate, from now on and on new connections only: the old ones are closed."""
+        self.vanish()
+        self.certificate = self.pair(kind)
+        self.back()
+
+    def edges(self, dead: list[str]) -> None:
+        """Answer 502 to whoever came to one of these addresses."""
+        self.dead = dead
+
+    def plan(self, request: Request, connection: int) -> dict[str, t.Any]:
+        plan = super().plan(request, connection)
+        if plan.get("redirect") == "self":
+            plan["redirect"] = request.path
+        origin = self.origins[request.origin]
+        if self.dead and any(connection == number and sock.getsockname()[0] in self.dead for sock, number in list(origin.sockets.items())):
+            plan["status"] = 502
+        return plan
+
+    def name(self, mode: str = "answer", table: dict[str, list[str]] | None = None) -> None:
+        """Have the name server answer otherwise; a table's names are added to those that it knows."""
+        self.names.mode = mode
+        self.names.table |= table or {}
+
+    def publish_many(self, projects: list[str], size: int) -> None:
+        for project in projects:
+            self.publish(project, "1.0", size=size)
+
+
+def main(prefix: str, forward: str, folder: str) -> None:
+    names = Names(forward)
+    for protocol in ({}, {"tcp": True}):
+        quiet = dnslib.server.DNSLogger(logf=lambda _line: None)
+        dnslib.server.DNSServer(names, port=53, address=f"{prefix}.10", logger=quiet, **protocol).start_thread()
+    urls = {"index_url": "https://index.upstream.test:8000", "files_url": "https://files.upstream.test:8001"}
+    with Upstream(names, Path(folder), listen=("0.0.0.0", 8000), files_listen=("0.0.0.0", 8001), **urls) as upstream:
+        control = type("Control", (ControlHandler,), {"registry": upstream})
+        http.server.ThreadingHTTPServer((f"{prefix}.10", 8002), control).serve_forever()
+
+
+if __name__ == "__main__":
+    threading.stack_size(512 * 1024)
+    main(*sys.argv[1:])
