@@ -17,9 +17,7 @@ from typing import Any
 
 PORT = 18765
 URL = f"http://127.0.0.1:{PORT}"
-CONFIG, CACHE, STATE, LOG, RUN = (
-    Path(f"/{path}/nearby-mirror-test") for path in ("etc", "var/cache", "var/lib", "var/log", "run")
-)
+CONFIG, CACHE, STATE, LOG, RUN = (Path(f"/{path}/nearby-mirror-test") for path in ("etc", "var/cache", "var/lib", "var/log", "run"))
 FOLDERS = [CONFIG, CACHE, STATE, LOG, RUN]
 # Beside a mirror that somebody runs on this machine.
 SETTINGS = {

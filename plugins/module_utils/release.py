@@ -243,6 +243,13 @@ def die_with(parent: int) -> Callable[[], None]:
     return prepare
 
 
+def free_ports(names: Sequence[str]) -> dict[str, int]:
+    """A free port of the loopback interface for each name."""
+    with contextlib.ExitStack() as held:
+        servers = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _name in names]
+        return {name: server.getsockname()[1] for name, server in zip(names, servers)}
+
+
 def until(met: Callable[[], bool], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while not met():
@@ -367,14 +374,15 @@ class Systemd(Bare):
 
 @dataclass
 class Deploy:
-    """Puts `files` in force as a release. `trial` is the configuration for a trial, with the placeholders @TRIAL@ for
-    the folder of all that it writes and @PORT@; `state_path` is a folder of the mirror's own, `user` its workers' user.
+    """Puts `files` in force as a release. `trial` has those that are other ones on trial, with the placeholders @TRIAL@ for the
+    folder of all that is read and written then, and @PORT@ and the like, each of which becomes a free port; `state_path` is
+    a folder of the mirror's own, `user` its workers' user.
     """
 
     releases: Releases
     service: Bare
     files: Mapping[str, str]
-    trial: str
+    trial: Mapping[str, str]
     state_path: str
     user: str
     verify: bool = True
@@ -442,10 +450,14 @@ class Deploy:
         for name in ("run", "log", "cache", "temp"):
             os.makedirs(os.path.join(top, name), mode=0o755)
             os.chown(os.path.join(top, name), owner.pw_uid, owner.pw_gid)
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        configuration, url = os.path.join(top, CONFIGURATION), f"http://127.0.0.1:{port}"
-        replace(configuration, self.trial.replace(PLACEHOLDER, self.name).replace("@TRIAL@", top).replace("@PORT@", str(port)))
+        texts = filled({**self.files, **self.trial}, self.name)
+        ports = free_ports(sorted({mark for text in texts.values() for mark in re.findall("@PORT[0-9]*@", text)} | {"@PORT@"}))
+        for path, text in texts.items():
+            for mark, value in {**ports, "@TRIAL@": top}.items():
+                text = text.replace(mark, str(value))
+            os.makedirs(os.path.dirname(os.path.join(top, path)), mode=0o755, exist_ok=True)
+            replace(os.path.join(top, path), text)
+        configuration, url = os.path.join(top, CONFIGURATION), f"http://127.0.0.1:{ports['@PORT@']}"
         log = ErrorLog(os.path.join(top, "log", "error.log"))
         with open(os.path.join(top, "stderr"), "w+", encoding="utf-8", errors="replace") as stderr:
             server = subprocess.Popen(

@@ -40,10 +40,11 @@ options:
     default: {}
   trial:
     description:
-      - The server's configuration for the trial. C(@TRIAL@) becomes the folder for all that the server writes, with the folders C(run),
-        C(log), C(cache) and C(temp); C(@PORT@) becomes its port.
-    type: str
-    default: ''
+      - The files that are other ones on trial, by their paths.
+      - C(@TRIAL@) in them becomes the folder for all that is read and written on trial, with the folders C(run), C(log), C(cache)
+        and C(temp) for the server; C(@PORT@) becomes its port, C(@PORT1@) and the like become other free ones.
+    type: dict
+    default: {}
   user:
     description: The user that the server's workers run as.
     type: str
@@ -92,7 +93,8 @@ EXAMPLES = r"""
       mirror.conf: "{{ configuration }}"
       engine.json: "{{ engine | to_json }}"
       nearby-mirror.service: "{{ unit }}"
-    trial: "{{ trial }}"
+    trial:
+      mirror.conf: "{{ configuration_of_the_trial }}"
 """
 
 RETURN = r"""
@@ -140,7 +142,7 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "state_path": {"type": "path", "required": True},
             "files": {"type": "dict", "default": {}},
-            "trial": {"type": "str", "default": ""},
+            "trial": {"type": "dict", "default": {}},
             "user": {"type": "str", "default": "www-data"},
             "systemd": {"type": "bool", "default": True},
             "verify": {"type": "bool", "default": True},
@@ -164,9 +166,9 @@ def main() -> None:
             if given["state"] == "absent":
                 result["changed"] = bool(before) if module.check_mode else take_down(releases, service)
                 module.exit_json(**result)
-            files = {path: str(text) for path, text in given["files"].items()}
+            files, trial = ({path: str(text) for path, text in given[option].items()} for option in ("files", "trial"))
             options = {name: given[name] for name in ("state_path", "user", "verify", "upstream_ca_path", "keep")}
-            deploy = Deploy(releases=releases, service=service, files=files, trial=given["trial"], **options)
+            deploy = Deploy(releases=releases, service=service, files=files, trial=trial, **options)
             result["release"] = deploy.name
             if module._diff:
                 result["diff"] = differences(releases.read(before), before, files)

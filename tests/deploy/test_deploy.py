@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deploying import FOLDERS, deployed, playbook, quickstart, recap
+from deploying import CACHE, CONFIG, FOLDERS, LOG, PORT, RUN, SETTINGS, STATE, URL, deployed, playbook, quickstart, recap
 from registry import Registry
 
 INDEX = "/pypi/simple/sampleproj/"
-MIRROR_PID = Path("/run/nearby-mirror/mirror.pid")
+MIRROR_PID = RUN / "mirror.pid"
+RELEASES = CONFIG / "releases"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def site(registry: Registry) -> dict:
 def mirror(site: dict) -> Iterator[str]:
     checked = quickstart("--check", mirror_sites=[site])
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert not FOLDERS[0].exists(), "check mode changed something"
+    assert not [folder for folder in FOLDERS if folder.exists()], "check mode changed something"
     with deployed(mirror_sites=[site]) as url:
         yield url
 
@@ -50,9 +51,19 @@ def get(url: str) -> bytes:
 
 
 def state() -> dict[str, str]:
-    """All that a deploy may change: the server's process, the digests of its configuration and of what it publishes."""
-    files = [file for folder in (FOLDERS[0], FOLDERS[2] / "www") for file in folder.rglob("*") if file.is_file()]
-    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files} | {"pid": MIRROR_PID.read_text()}
+    """All that a deploy may change: the server's process, which release is in force, and the digests of the releases' files."""
+    digests = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in CONFIG.rglob("*") if file.is_file()}
+    return digests | {"pid": MIRROR_PID.read_text(), "current": in_force(), "served": served()}
+
+
+def in_force() -> str:
+    return (CONFIG / "current").readlink().name
+
+
+def served(url: str = URL) -> str:
+    """The release that the running server says it has."""
+    with urllib.request.urlopen(f"{url}/health", timeout=20) as response:
+        return response.headers["X-Release"]
 
 
 def test_a_second_deploy_and_a_check_change_nothing(mirror: str, site: dict) -> None:
@@ -83,7 +94,7 @@ def test_a_running_mirror_moves_to_another_port(mirror: str, site: dict) -> None
 
 def test_the_verify_playbook_tells_a_healthy_mirror_from_another(mirror: str) -> None:
     inventory = ["--inventory", "mirror.test,"]
-    healthy = playbook("verify", *inventory, nearby_mirrors="all", mirror_fqdn="127.0.0.1", mirror_port=8080)
+    healthy = playbook("verify", *inventory, nearby_mirrors="all", mirror_fqdn="127.0.0.1", mirror_port=PORT)
     assert healthy.returncode == 0, healthy.stdout + healthy.stderr
     dead = playbook("verify", *inventory, nearby_mirrors="all", mirror_fqdn="127.0.0.1", mirror_port=1)
     assert dead.returncode != 0 and "fatal: [mirror.test" in dead.stdout and "http://127.0.0.1:1" in dead.stdout
@@ -97,7 +108,7 @@ def test_a_fault_in_one_region_keeps_the_deploy_from_the_next(mirror: str, tmp_p
     inventory = tmp_path / "hosts.json"
     inventory.write_text(json.dumps({"mirrors": {"hosts": hosts}}))
     before = state()
-    result = playbook("site", "--inventory", str(inventory), mirror_port=8080, mirror_addresses=["127.0.0.1"])
+    result = playbook("site", "--inventory", str(inventory), mirror_addresses=["127.0.0.1"], **SETTINGS)
     assert result.returncode != 0 and "fatal: [first.test]" in result.stdout
     reached = re.findall(r"^(?:ok|changed): \[second\.test\]", result.stdout, re.MULTILINE)
     assert reached == [], result.stdout
@@ -110,7 +121,7 @@ BAD_INPUT = {
     "two sites with one path": ({"mirror_sites": ["pypi", {"name": "b", "type": "pypi", "path": "/pypi/"}]}, "share the path /pypi/"),
     "upstream without a scheme": ({"mirror_sites": [{"type": "pypi", "upstream": "index.test"}]}, "has no scheme or host"),
     "upstream with credentials": ({"mirror_sites": [{"type": "pypi", "upstream": "https://a:b@index.test"}]}, "has credentials in it"),
-    "upstream is this mirror": ({"mirror_sites": [{"type": "pypi", "upstream": "http://localhost:8080/pypi"}]}, "is this mirror itself"),
+    "upstream is this mirror": ({"mirror_sites": [{"type": "pypi", "upstream": f"http://localhost:{PORT}/pypi"}]}, "is this mirror itself"),
     "upstream out of reach": ({"mirror_sites": [{"type": "pypi", "upstream": "http://127.0.0.1:1"}]}, "set origins:"),
     "less free disk than the minimum": ({"mirror_min_free": "900000g"}, "less than mirror_min_free"),
     "missing CA file": ({"mirror_upstream_ca_path": "/nowhere/ca.pem"}, "/nowhere/ca.pem does not exist"),

@@ -73,6 +73,17 @@ def test_running_pid(tmp_path, content, program, found):
     assert running_pid(str(path), program) == (os.getpid() if found else 0)
 
 
+def test_a_process_that_has_ended_does_not_run(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    try:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        (tmp_path / "pid").write_text(str(child.pid))
+        assert Path(f"/proc/{child.pid}/comm").read_text().strip()
+        assert running_pid(str(tmp_path / "pid"), Path(f"/proc/{child.pid}/comm").read_text().strip()) == 0
+    finally:
+        child.wait()
+
+
 def test_used_bytes(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/b").write_bytes(bytes(100_000))

@@ -1,0 +1,291 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Releases of a server that is run as Nginx and Apache are, on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.nearby.mirrors.plugins.module_utils import release
+from ansible_collections.nearby.mirrors.plugins.module_utils.release import Bare, Deploy, Refused, Releases, locked, take_down
+
+SCRIPT = Path(__file__).parent / "fake_engine.py"
+
+
+class Host:
+    """A host with two engines, `alpha` and `beta`, and a mirror on one port."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.releases = Releases(str(root / "etc"))
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        for folder in ("etc", "log", "run", "state"):
+            (root / folder).mkdir()
+        for engine in ("alpha", "beta"):
+            (root / engine).symlink_to(sys.executable)
+
+    def deploy(
+        self, text: str, engine: str = "alpha", refuse: str = "", health: str = "ok", trial: str = "ok", start: tuple = (), **options
+    ) -> Deploy:
+        command = [str(self.root / engine), str(SCRIPT)]
+        described = {
+            "name": engine,
+            "process": engine,
+            **{verb: [*command, verb] for verb in ("check", "start", "trial")} | ({"start": start} if start else {}),
+            "reload": "SIGHUP",
+            "stop": "SIGQUIT",
+            "url": self.url,
+            "pid_path": str(self.root / "run/mirror.pid"),
+            "log_path": str(self.root / "log"),
+        }
+        served = {"port": self.port, "pid": described["pid_path"], "release": "@RELEASE@", "health": health, "refuse": refuse}
+        tried = {**served, "port": 0, "pid": "@TRIAL@/run/mirror.pid", "health": trial}
+        files = {"mirror.conf": json.dumps(served), "engine.json": json.dumps(described), "www/index.html": text}
+        options = {"user": getpass.getuser(), "answer_seconds": 5.0} | options
+        configuration = {"mirror.conf": json.dumps(tried).replace('"port": 0', '"port": @PORT@')}
+        return Deploy(self.releases, Bare(), files, configuration, str(self.root / "state"), **options)
+
+    @property
+    def pid(self) -> int:
+        path = self.root / "run/mirror.pid"
+        return int(path.read_text()) if path.exists() else 0
+
+    def served(self) -> str:
+        with urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:
+            return answer.headers["X-Release"]
+
+    def kept(self) -> set[str]:
+        return {path.name for path in (self.root / "etc/releases").iterdir()}
+
+    def processes(self) -> list[str]:
+        """The command lines of all that runs from this host's folder."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                line = path.read_text().replace("\0", " ")
+                found += [line] if str(self.root) in line else []
+        return found
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    host = Host(tmp_path)
+    yield host
+    take_down(host.releases, Bare())
+    assert release.until(lambda: not host.processes(), 5), host.processes()
+
+
+def test_the_first_the_same_and_another_one(host: Host) -> None:
+    first = host.deploy("first")
+    assert first() is True
+    assert host.served() == host.releases.current == first.name
+    assert (host.root / "etc/current/www/index.html").read_text() == "first"
+    pid = host.pid
+    assert host.deploy("first")() is False
+    second = host.deploy("second")
+    assert second.settled is False
+    assert second() is True
+    assert host.served() == second.name and host.pid == pid, "reloaded, not restarted"
+    assert host.kept() == {first.name, second.name}
+    assert not (host.root / "state/trial").exists()
+
+
+def test_a_server_that_was_killed_is_started_though_the_trial_would_fail(host: Host) -> None:
+    host.deploy("first")()
+    os.kill(host.pid, signal.SIGKILL)
+    again = host.deploy("first")
+    assert release.until(lambda: not again.engine.pid, 5)
+    again.trial = {"mirror.conf": "no configuration"}
+    assert again() is True
+    assert host.served() == host.releases.current
+
+
+REFUSED = {
+    "checker": ({"refuse": "line 3: no"}, "alpha refuses the configuration: line 3: no"),
+    "trial does not start": ({"answer_seconds": 0.0}, "does not start on trial"),
+    "trial is unhealthy": ({"trial": "ill"}, "fails its trial, so nothing was changed: health: "),
+}
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_does_not_pass_changes_nothing(host: Host, name: str, before: bool) -> None:
+    if before:
+        host.deploy("first")()
+    kept, options = host.kept() if before else set(), REFUSED[name][0]
+    with pytest.raises(Refused, match=REFUSED[name][1]):
+        host.deploy("second", **options)()
+    assert host.kept() == kept
+    if before:
+        assert {host.served()} == {host.releases.current} == kept
+    else:
+        assert not host.processes()
+
+
+@pytest.mark.parametrize("engine", ["alpha", "beta"])
+def test_what_fails_in_force_is_taken_back(host: Host, engine: str) -> None:
+    host.deploy("first")()
+    first = host.served()
+    with pytest.raises(Refused, match=f"the one before it, {first}, is in force again: health: "):
+        host.deploy("second", engine, health="ill")()
+    assert host.served() == host.releases.current == first
+    assert host.kept() == {first}
+    assert host.deploy("first")() is False
+
+
+def test_what_does_not_start_in_force_is_taken_back(host: Host) -> None:
+    host.deploy("first")()
+    first = host.served()
+    with pytest.raises(Refused, match=f"{first}, is in force again: beta has no memory"):
+        host.deploy("second", "beta", start=[str(host.root / "beta"), "-c", "raise SystemExit('beta has no memory')"])()
+    assert host.served() == first
+
+
+def test_the_first_one_that_fails_in_force_leaves_nothing(host: Host) -> None:
+    with pytest.raises(Refused, match="taken back, and there is none from before: health: "):
+        host.deploy("first", health="ill")()
+    assert host.kept() == set() and host.releases.current == "" and not host.processes()
+
+
+def test_the_engine_changes_there_and_back(host: Host) -> None:
+    for number, engine in enumerate(("alpha", "beta", "alpha")):
+        assert host.deploy(f"release {number}", engine)() is True
+        assert host.served() == host.releases.current
+        assert [Path(line.split()[0]).name for line in host.processes()] == [engine]
+
+
+def test_one_that_somebody_edited_is_put_right(host: Host) -> None:
+    host.deploy("first")()
+    page = host.root / "etc/current/www/index.html"
+    page.write_text("edited")
+    assert host.deploy("first")() is True
+    assert page.read_text() == "first" and host.served() == host.releases.current
+
+
+def test_those_that_were_in_force_last_are_kept(host: Host) -> None:
+    names = []
+    for number in range(5):
+        deploy = host.deploy(f"release {number}", keep=2, verify=False)
+        deploy()
+        names.append(deploy.name)
+        time.sleep(0.02)
+    assert host.kept() == set(names[2:])
+    never = host.deploy("killed before it was in force")
+    host.releases.write(never.name, never.contents)
+    host.deploy("release 4", keep=2)()
+    host.deploy("release 5", keep=2)()
+    assert never.name not in host.kept()
+
+
+def test_a_deploy_that_is_killed_at_any_time_leaves_a_mirror_that_serves(host: Host) -> None:
+    """One after the other is killed a little later, until one is done before it would be killed; engines take turns."""
+    host.deploy("start")()
+    killed, number, delay = 0, 0, 0.0
+    while True:
+        number, delay = number + 1, delay + 0.04
+        engine, before = ("alpha", "beta")[number % 2], host.releases.current
+        child = os.fork()
+        if not child:
+            try:
+                with locked(str(host.root / "state/lock"), 20, "a test"):
+                    host.deploy(f"release {number}", engine)()
+            finally:
+                os._exit(0)
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
+        done = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        killed += not done
+        with locked(str(host.root / "state/lock"), 20, "a test"):
+            wanted = host.deploy(f"release {number}", engine)
+            assert host.served() == host.releases.current and host.served() in (before, wanted.name)
+            wanted()
+        assert host.served() == host.releases.current == wanted.name
+        assert len(host.processes()) == 1, host.processes()
+        assert host.deploy(f"release {number}", engine)() is False
+        if done:
+            break
+    assert killed >= 5, "it was too quick to be killed"
+
+
+def test_a_second_deploy_waits_or_names_the_first(tmp_path: Path) -> None:
+    lock, held, finish = str(tmp_path / "lock"), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with locked(lock, 0, "process 7, begun at noon by ann"):
+            held.set()
+            finish.wait(10)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    held.wait(10)
+    slept: list[float] = []
+    with pytest.raises(Refused, match=r"Another deploy .* \(process 7, begun at noon by ann\)"):
+        with locked(lock, 3, "", clock=lambda: sum(slept), sleep=slept.append):
+            pass
+    assert sum(slept) == 3
+    finish.set()
+    with locked(lock, 10, "", sleep=lambda _seconds: thread.join()):
+        pass
+    assert Path(lock).read_text() == ""
+
+
+def test_a_lock_that_was_removed_meanwhile_is_made_anew(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with locked(str(lock), 0, "first"):
+        lock.unlink()
+        with locked(str(lock), 0, "second"):
+            assert lock.read_text() == "second"
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        ('nginx: [emerg] unknown directive "slice" in /x:3', "This host's web does not know the directive slice, so its package lacks"),
+        ("apache2: Cannot load /usr/lib/apache2/modules/mod_x.so into server: ...", "This host's web has no mod_x, a module"),
+        ("line 3:\n  no", "web refuses the configuration: line 3: no"),
+    ],
+)
+def test_a_refusal_says_which_module_is_missing(output: str, sentence: str) -> None:
+    assert release.explain("web", output).startswith(sentence)
+
+
+def test_a_diff_is_about_what_differs_but_for_the_name() -> None:
+    old, new = {"a": "same in abc", "b": "old", "gone": "1"}, {"a": "same in @RELEASE@", "b": "new"}
+    told = release.differences(old, "abc", new)
+    assert [(entry["before_header"], entry["before"], entry["after"]) for entry in told] == [("b", "old", "new"), ("gone", "1", "")]
+
+
+def test_what_a_detached_process_does_is_done(tmp_path: Path) -> None:
+    def work(path: Path) -> Callable[[], str]:
+        def write() -> str:
+            time.sleep(0.5)
+            path.write_text("done")
+            return "told"
+
+        return write
+
+    assert release.detached(work(tmp_path / "a")) == "told"
+    assert "failed with FileNotFoundError" in release.detached(work(tmp_path / "none/b"))
+    child = os.fork()
+    if not child:
+        release.detached(work(tmp_path / "c"))
+        os._exit(0)
+    time.sleep(0.2)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert not (tmp_path / "c").exists()
+    assert release.until((tmp_path / "c").exists, 5)
