@@ -226,7 +226,7 @@ def certificate(
     issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None,
     days: tuple[int, int] = (-1, 30),
 ) -> tuple[tuple[str, str], tuple[x509.Certificate, ec.EllipticCurvePrivateKey]]:
-    """Make a certificate for a name, valid from and to so many days from now; without an issuer it signs itself.
+    """Make a certificate for a name (and its files), valid from and to so many days from now; without an issuer it signs itself.
 
     Returns the paths of certificate and key, and both as objects, to issue others with.
     """
@@ -241,7 +241,7 @@ def certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + datetime.timedelta(days[0]))
         .not_valid_after(now + datetime.timedelta(days[1]))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name), x509.DNSName(f"files-{name}")]), critical=False)
         .add_extension(x509.BasicConstraints(ca=kind == "ca", path_length=None), critical=True)
         .sign(issuer[1] if issuer else key, hashes.SHA256())
     )

@@ -15,6 +15,7 @@ PROMISES = {
     "http": "HEAD, Range, conditions, redirects and encoded characters work on hit and miss alike",
     "once": "One cold file wanted by many is fetched once, and later clients start before the first has finished",
     "whole": "A body that ends early is never stored; errors are not stored as content",
+    "retried": "One dead edge of a CDN fails no request; tries end",
     "stale": "With upstream away, what was seen before is served, marked stale; back again, it refreshes by itself",
     "serial": "An index page is never replaced by an older one where the registry gives a serial",
     "verified": "Upstream certificates are verified, always",

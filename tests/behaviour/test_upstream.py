@@ -1,0 +1,289 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The behaviour table, what upstreams do: dead edges, certificates, answers that are not what they should be."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import typing as t
+from pathlib import Path
+
+import pytest
+from bench import ACCEPT, PIP, Fresh, Mirror, Reply, World, age, at_once, fetch, good, show, until
+from promises import patient, promise, table
+from registry import HTML, JSON
+
+Make = t.Callable[..., Fresh]
+
+
+def ask(mirror: Mirror, path: str, headers: dict[str, str] | None = None) -> Reply | None:
+    """The reply; None where the mirror hangs up instead."""
+    with contextlib.suppress(http.client.HTTPException, ConnectionError):
+        return mirror.get(path, headers, timeout=10)
+    return None
+
+
+def refused(reply: Reply | None) -> bool:
+    """Whether a client can tell that it got nothing of use."""
+    return reply is None or reply.status >= 400 or not reply.complete
+
+
+# ---------------------------------------------------------------------------------------------------------------- edges
+
+
+@promise("retried")
+@pytest.mark.parametrize("what", ["index", "file"])
+@table(
+    "site, fault, count",
+    {
+        "one address": ("edge", {"edges": 6, "status": 502}, 350),
+        "one address, hangs up": ("edge", {"edges": 6, "drop": True}, 120),
+        "several addresses": ("edges", {"edges": 6, "status": 502}, 120),
+        "one of the addresses": ("edges", {"address": "127.0.0.3", "status": 503}, 120),
+        "one of the addresses, hangs up": ("edges", {"address": "127.0.0.3", "drop": True}, 120),
+    },
+)
+def test_a_dead_edge(mirror: Mirror, fresh: Make, site: str, fault: dict[str, t.Any], count: int, what: str) -> None:
+    """A CDN draws its edge for each connection, and a retry on the same connection fails again: one edge of six is dead."""
+    projects = [fresh(site, kinds="sdist") for _number in range(count)]
+    projects[0].registry.fault(**fault)
+    failed = [
+        reply.status
+        for reply in (mirror.get(project.index if what == "index" else project.file) for project in projects)
+        if reply.status != 200
+    ]
+    assert len(failed) <= 0.003 * count, f"failed {len(failed)} of {count}: {failed}"
+
+
+@promise("retried")
+@pytest.mark.parametrize("what", ["index", "file"])
+@pytest.mark.parametrize("site", ["edge", "edges"])
+def test_tries_end(mirror: Mirror, fresh: Make, site: str, what: str) -> None:
+    """Where every edge is dead, an upstream in trouble is not asked for ever."""
+    project = fresh(site)
+    project.registry.fault(path=project.pattern, status=502)
+    reply = mirror.get(project.index if what == "index" else project.file)
+    assert reply.status == 502 and 2 <= len(project.asked()) <= 8, (show(reply), len(project.asked()))
+
+
+@promise("retried")
+@patient
+def test_tries_end_in_time(mirror: Mirror, fresh: Make) -> None:
+    project = fresh("edge")
+    project.registry.fault(path=project.pattern, delay=0.8, status=502)
+    reply = mirror.get(project.index)
+    assert reply.status >= 500 and reply.seconds < 4, show(reply)
+
+
+# --------------------------------------------------------------------------------------------------------- certificates
+
+
+def pair(mirror: Mirror, kind: str) -> tuple[str, str]:
+    return str(mirror.root / f"{kind}.pem"), str(mirror.root / f"{kind}.key")
+
+
+@promise("verified")
+@pytest.mark.parametrize("kind", ["selfsigned", "expired", "wrongname", "unknown"])
+def test_a_certificate_that_turns_bad(mirror: Mirror, fresh: Make, kind: str) -> None:
+    """While it runs, with sessions of the good certificate that could be resumed."""
+    for _time in range(3):
+        project = fresh("turning")
+        assert good(mirror.get(project.index), project.page(HTML)) and good(mirror.get(project.file), project.content)
+    project.registry.certify(*pair(mirror, kind))
+    try:
+        for _time in range(3):
+            bad = fresh("turning")
+            assert [mirror.get(path).status for path in (bad.index, bad.file)] == [502, 502]
+            assert bad.asked() == []
+    finally:
+        project.registry.certify(*pair(mirror, "turning"))
+    assert good(mirror.get(bad.index), bad.page(HTML)), "it does not recover"
+
+
+@promise("verified")
+def test_good_and_bad_certificates_side_by_side(mirror: Mirror, fresh: Make) -> None:
+    """What one site's sessions are good for is nothing to another."""
+    kinds = ["good", "selfsigned", "good", "expired", "good", "wrongname", "unknown", "turning"] * 2
+    for kind in kinds:
+        project = fresh(kind)
+        expected = 200 if kind in ("good", "turning") else 502
+        assert [mirror.get(path).status for path in (project.index, project.file)] == [expected] * 2, kind
+
+
+@promise("verified")
+def test_an_authority_that_is_not_trusted_any_more(mirror: Mirror, fresh: Make) -> None:
+    bundle = Path(pair(mirror, "ca")[0])
+    before = bundle.read_text()
+
+    def cold() -> int:
+        return mirror.get(fresh("good").index).status
+
+    assert cold() == 200
+    try:
+        bundle.write_text(Path(pair(mirror, "ca2")[0]).read_text())
+        mirror.reload()
+        assert until(lambda: cold() == 502, 5), "still accepted"
+        assert {cold() for _time in range(5)} == {502}
+    finally:
+        bundle.write_text(before)
+        mirror.reload()
+    assert until(lambda: cold() == 200, 5)
+    assert until(lambda: {cold() for _time in range(5)} == {200}, 5)
+
+
+# -------------------------------------------------------------------------------------------------------------- answers
+
+UNREADABLE: dict[str, dict[str, t.Any]] = {
+    "brotli": {"headers": {"Content-Encoding": "br"}},
+    "deflate": {"headers": {"Content-Encoding": "deflate"}},
+    "gzip twice": {"headers": {"Content-Encoding": "gzip, gzip"}},
+    "gzip that is none": {"corrupt": True},
+    "plain text": {"headers": {"Content-Type": "text/plain"}},
+    "an unknown type": {"headers": {"Content-Type": "application/octet-stream"}},
+    "no type": {"headers": {"Content-Type": None}},
+    "nothing": {"status": 204},
+    "a part": {"status": 206, "headers": {"Content-Type": HTML, "Content-Range": "bytes 0-9/100"}},
+    "very large headers": {"headers": {"X-Long": "x" * 100_000}},
+}
+
+
+@promise("whole")
+@pytest.mark.parametrize("kind", [JSON, HTML])
+@table("fault", UNREADABLE)
+def test_a_page_that_cannot_be_rewritten(mirror: Mirror, fresh: Make, fault: dict[str, t.Any], kind: str) -> None:
+    """It is not passed on with its links as they were, and not kept."""
+    project = fresh()
+    project.registry.fault(path=project.pattern, **fault)
+    for _time in range(2):
+        reply = ask(mirror, project.index, {"Accept": ACCEPT[kind], "Accept-Encoding": "gzip"})
+        assert refused(reply), reply and show(reply)
+    project.registry.heal()
+    assert good(mirror.get(project.index, {"Accept": ACCEPT[kind]}), project.page(kind), kind)
+
+
+@promise("stale")
+@patient
+@table("fault", UNREADABLE)
+def test_a_page_that_cannot_be_rewritten_replaces_none(mirror: Mirror, fresh: Make, fault: dict[str, t.Any]) -> None:
+    if "corrupt" in fault:
+        pytest.skip("its headers are right, so that it is on its way to the client when it fails")
+    project = fresh("brief")
+    before = mirror.get(project.index, {"Accept": PIP}).body
+    project.registry.publish(project.name, "2.0")
+    number = project.registry.fault(path=project.pattern, **fault)
+    age()
+    reply = mirror.get(project.index, {"Accept": PIP})
+    assert good(reply, before, JSON) and reply.cache == "stale", show(reply)
+    project.registry.heal(number)
+    assert until(lambda: good(mirror.get(project.index, {"Accept": PIP}), project.page(JSON), JSON), 5)
+
+
+@promise("whole")
+@table(
+    "lie",
+    {
+        "another begin": "bytes 5-{end}/{size}",
+        "another unit": "lines 0-{last}/{size}",
+        "nonsense": "bytes from here to there",
+        "none": None,
+        "a file that is larger": "bytes 0-{last}/99999999",
+    },
+)
+def test_a_part_that_says_it_is_another_one(mirror: Mirror, fresh: Make, lie: str | None) -> None:
+    project = fresh(size=50_000, kinds="wheel")
+    size = len(project.content)
+    value = lie and lie.format(size=size, last=size - 1, end=size + 4)
+    project.registry.fault(path=project.pattern, headers={"Content-Range": value})
+    for headers in {}, {"Range": "bytes=10-19"}:
+        reply = ask(mirror, project.file, headers)
+        assert refused(reply) or reply and reply.body in (project.content, project.content[10:20]), reply and show(reply)
+    project.registry.heal()
+    assert good(mirror.get(project.file), project.content)
+
+
+@promise("whole")
+@pytest.mark.parametrize("status", [100, 103])
+def test_interim_responses(mirror: Mirror, fresh: Make, status: int) -> None:
+    """RFC 9110, 15.2: what comes before the answer is not the answer."""
+    project = fresh()
+    project.registry.fault(path=project.pattern, interim=status)
+    for path, body in (project.index, project.page(HTML)), (project.file, project.content):
+        reply = ask(mirror, path)
+        assert refused(reply) or reply and good(reply, body), reply and show(reply)
+        assert not reply or reply.seconds < 1.5, "the client is left waiting"
+    project.registry.heal()
+    assert good(mirror.get(project.index), project.page(HTML)) and good(mirror.get(project.file), project.content)
+
+
+@promise("http")
+def test_an_empty_file(world: World, mirror: Mirror) -> None:
+    registry = world.registries["tools"]
+    for path in "v9.0/empty", "empty":
+        registry.put(f"/static/{path}", "")
+        for headers in {}, {}, {"Range": "bytes=0-9"}:
+            reply = mirror.get(f"/tools/{path}", headers)
+            assert reply.body == b"" and reply.complete and reply.status in ((200, 416) if headers else (200,)), show(reply)
+        assert mirror.get(f"/tools/{path}").cache == "hit"
+
+
+@promise("links")
+def test_a_redirect_that_leads_to_itself(mirror: Mirror, fresh: Make) -> None:
+    """The client is told, and stops by itself; the mirror asks once."""
+    project = fresh()
+    project.registry.fault(path=project.pattern, redirect=f"{project.registry.index_url}/simple/{project.name}/")
+    reply = mirror.get(project.index)
+    assert (reply.status, reply["Location"]) == (302, project.index), show(reply)
+    assert len(project.asked()) == 1
+
+
+# ------------------------------------------------------------------------------------------------------ query, addresses
+
+
+@promise("generic")
+def test_a_query_counts_where_the_site_says_so(world: World, mirror: Mirror, spare: Mirror) -> None:
+    registry = world.registries["pypi"]
+    for site, where, fetched in (("ask", spare, 20), ("tools", mirror, 1)):
+        path = f"/static/{site}-query"
+        registry.put(path, "the answer")
+        for _time in range(2):
+            for number in range(20):
+                assert good(where.get(f"/{site}/{site}-query?n={number}"), b"the answer")
+        asked = [request["path"] for request in registry.requests(f"{path}(?![a-z])")]
+        assert len(asked) == fetched and asked[0] == (f"{path}?n=0" if fetched > 1 else path)
+
+
+@promise("names")
+@table("site", {"an address": "literal", "a name with no other": "aaaa"})
+def test_an_upstream_on_ipv6(world: World, spare: Mirror, site: str) -> None:
+    registry = world.registries[site]
+    registry.publish("six", "1.0")
+    project = Fresh(registry, "six", site)
+    assert good(spare.get(project.index, {"Accept": PIP}), project.page(JSON), JSON)
+    assert good(spare.get(project.file), project.content)
+
+
+@promise("names")
+def test_clients_on_ipv6(spare: Mirror, fresh: Make) -> None:
+    project = fresh()
+    for host in f"[::1]:{spare.address[1]}", "[::1]", "localhost", "mirror.test":
+        assert good(fetch(("::1", spare.address[1]), project.index, {"Host": host}), project.page(HTML))
+
+
+# ---------------------------------------------------------------------------------------------------------------- herds
+
+
+@promise("once")
+@patient
+@pytest.mark.parametrize("changed", [False, True], ids=["unchanged", "changed"])
+def test_who_waits_for_a_lapsed_page_waits_together(mirror: Mirror, fresh: Make, changed: bool) -> None:
+    """Who comes after a long silence gets the present page, and upstream is asked once for all of them, or twice."""
+    project = fresh("brief")
+    mirror.get(project.index)
+    if changed:
+        project.registry.publish(project.name, "2.0")
+    project.registry.fault(path=project.pattern, delay=0.3)
+    age()
+    replies = at_once(50, lambda _number: mirror.get(project.index))
+    assert all(good(reply, project.page(HTML)) for reply in replies), [show(reply) for reply in replies if reply.status != 200][:3]
+    assert len(project.asked()) <= 3, [request["status"] for request in project.asked()]
