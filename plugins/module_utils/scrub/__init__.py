@@ -237,17 +237,16 @@ class Scrub:
         if verdict.kind == UNKNOWN:
             self.unknown_because[verdict.reason] += 1
         if verdict.kind == BAD:
-            entry = {"site": site.name, "path": artifact.path, "reason": verdict.reason, "expected": verdict.expected}
-            self.state.bad.append({**entry, "found": verdict.found, "purged": self._purge(verdict.stored)})
+            entry: dict[str, Any] = {"site": site.name, "path": artifact.path, "reason": verdict.reason, "expected": verdict.expected}
+            entry |= {"found": verdict.found, "purged": self.purge and verdict.stored is not None}
+            # Written down first, so that what a run purged is told even if it is killed in the middle.
+            self.state.bad = [other for other in self.state.bad if other["path"] != artifact.path] + [entry]
             self.state.save()
-
-    def _purge(self, stored: Stored | None) -> bool:
-        try:
-            if self.purge and stored:
-                self.store.purge(stored)
-        except OSError:
-            return False
-        return self.purge
+            if self.purge and verdict.stored:
+                try:
+                    self.store.purge(verdict.stored)
+                except OSError:
+                    entry["purged"] = False
 
     def _judge(self, registry: Registry, site: Site, artifact: Artifact) -> Verdict:
         """Raises Away and OutOfTime."""

@@ -84,4 +84,4 @@ class Registry:
 
 def spelled(url: str) -> str:
     """One spelling for all that mean one file, however a page or a client escaped them."""
-    return origin_of(url) + unquote(url.partition("://")[2].partition("/")[2])
+    return origin_of(url) + "/" + unquote(url.partition("://")[2].partition("/")[2])
