@@ -9,10 +9,8 @@ import yaml
 from ansible_collections.nearby.mirrors.plugins.module_utils.sites import resolve_sites
 from ansible_collections.nearby.mirrors.plugins.modules import scrub
 
-SITES = resolve_sites(
-    [{"type": "pypi", "upstream": "https://index.test", "origins": ["https://files.test"]}
-SITES = resolve_sites([ENTRY], lambda _type: None, {}, [], 80
-)
+ENTRY = {"type": "pypi", "upstream": "https://index.test", "origins": ["https://files.test"]}
+SITES = resolve_sites([ENTRY], lambda _type: None, {}, [], 80)
 
 
 @pytest.fixture
