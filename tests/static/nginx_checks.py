@@ -11,8 +11,10 @@ from configuration import Directive
 
 # What may be sent on. What comes from a client is one of the mirror's own words by then, see nothing_raw_goes_on().
 SENT_ON = {"Host", "Connection", "User-Agent", "Accept", "Accept-Encoding", "If-None-Match", "If-Modified-Since", "Range"}
-SENT_BETWEEN_TIERS = {"X-Stored-Serial", "X-Later-Part"}
+SENT_BETWEEN_TIERS = {"X-Stored-Serial", "X-Later-Part", "X-Refresh"}
 STEERING = {"X-Accel-Redirect", "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"}
+QUERY = "$is_args$args"
+OWN_STATE = {"upstream_cache_status"}  # is no part of a key: no client has a say in it
 VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 
 
@@ -67,7 +69,7 @@ def origins_are_fixed(root: Directive) -> t.Iterator[str]:
     (http,) = root.own("http")
     urls = {entry.arguments[-1]: entry for each in http.own("map") if each.arguments[-1] == "$fetch_url" for entry in each.inner}
     for _location, to in proxied(root):
-        if not to_socket(to) and to.value.removesuffix("$is_args$args") != "$fetch_url":
+        if not to_socket(to) and to.value.removesuffix(QUERY).removesuffix("$fetch_query") != "$fetch_url":
             yield f"{to} may lead anywhere"
     for url, entry in urls.items():
         if url and not re.match(r"https?://[^/$@]+/", url):
@@ -77,10 +79,11 @@ def origins_are_fixed(root: Directive) -> t.Iterator[str]:
 def keys_tell_bodies_apart(root: Directive) -> t.Iterator[str]:
     """A key has the route, the path as it came, and all that a request carries on: by itself, or as what it was mapped from."""
     sources = {each.arguments[1][1:]: set(VARIABLE.findall(each.arguments[0])) for each in root.all("map")}
-    fetched_with_query = {to.above[-1].arguments for to in root.all("proxy_pass") if to.value.endswith("$args")}
+    fetched_with_query = {found.above[-1].arguments for found in root.all("proxy_pass", "set") if found.value.endswith(QUERY)}
     seen: dict[tuple[str, str], Directive] = {}
-    for cache in root.all("proxy_cache"):
-        location = cache.above[-1]
+    for location, _to in proxied(root):
+        if not (caches := location.inherited("proxy_cache")):
+            continue
         if not (keys := location.own("proxy_cache_key")):
             yield f"{location} caches without a key of its own"
             continue
@@ -88,17 +91,17 @@ def keys_tell_bodies_apart(root: Directive) -> t.Iterator[str]:
         variables = set(VARIABLE.findall(rest))
         if not re.fullmatch(r"[0-9a-f]{8,}", route):
             yield f"{keys[0]} does not begin with a route"
-        if (other := seen.setdefault((cache.value, route), location)) is not location:
+        if (other := seen.setdefault((caches[0].value, route), location)) is not location:
             yield f"{keys[0]} begins with the route of {other}"
         if "raw_path" not in variables:
             yield f"{keys[0]} has not the path as it came in"
         if ({"is_args", "args"} <= variables) != (location.arguments in fetched_with_query):
             yield f"{keys[0]} and what is fetched do not agree on the query"
         for odd in variables:
-            if odd.startswith("http_") or odd in {"uri", "request_uri", "document_uri", "host"}:
+            if (faces_clients(location) and odd.startswith("http_")) or odd in {"uri", "request_uri", "document_uri", "host"}:
                 yield f"{keys[0]} has ${odd}, of which a client may send many"
         for header in location.inherited("proxy_set_header"):
-            for variable in VARIABLE.findall(header.arguments[-1]):
+            for variable in {*VARIABLE.findall(header.arguments[-1])} - OWN_STATE:
                 if variable not in variables and not (variable in sources and sources[variable] <= variables):
                     yield f"{keys[0]} does not tell apart what {header.arguments[0]} {header.arguments[-1]} asks for"
 
