@@ -21,8 +21,10 @@ PROMISES = {
     "verified": "Upstream certificates are verified, always",
     "closed": "Only declared origins are reached; credentials and cookies pass neither way; only GET and HEAD",
     "bounded": "The query string and odd spellings of a path fill no disk and poison no page",
+    "held": "Slow clients and connections that are held open hold up nobody",
+    "reloads": "Downloads outlive a reload; what is killed stores nothing short, and serves on when it is started again",
     "names": "An address change needs no restart, a name that does not resolve stops no start",
-    "disk": "A wiped or damaged cache heals",
+    "disk": "A wiped or damaged cache heals; a full or read-only disk fails no request",
     "itself": "The mirror says what it offers, how it is, and what it did",
     "generic": "Any HTTP host can be mirrored below a prefix",
 }
