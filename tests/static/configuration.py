@@ -19,8 +19,8 @@ class Directive:
     name: str
     arguments: tuple[str, ...]
     line: int
-    above: tuple[Directive, ...] = ()
-    inner: list[Directive] = dataclasses.field(default_factory=list, compare=False)
+    above: tuple[Directive, ...] = dataclasses.field(default=(), repr=False)
+    inner: list[Directive] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
     def __str__(self) -> str:
         """How a complaint names it."""

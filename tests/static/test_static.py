@@ -11,12 +11,13 @@ import sys
 import typing as t
 from pathlib import Path
 
+import apache_checks
 import configuration
 import nginx_checks
 import pytest
 
-CHECKS = {"nginx": nginx_checks.CHECKS}
-PROGRAMS = {"nginx": ["/usr/sbin/nginx", "-q", "-t", "-c"]}
+CHECKS = {"nginx": nginx_checks.CHECKS, "apache": apache_checks.CHECKS}
+PROGRAMS = {"nginx": ["/usr/sbin/nginx", "-q", "-t", "-c"], "apache": ["/usr/sbin/apache2", "-t", "-f"]}
 
 # What gixy says of the configuration as it is, of medium severity or above, and why it stands.
 GIXY_EXCEPTIONS = {"ssrf"}  # it takes a variable in proxy_pass for a client's; origins_are_fixed() holds it to URLs with a written host
@@ -67,18 +68,70 @@ BREAKAGES: dict[str, list[tuple[t.Callable[..., t.Iterator[str]], str, str]]] = 
         (nginx_checks.nothing_else_is_shown, SERVE, r"\1 location = /status { stub_status; }"),
         (nginx_checks.nothing_else_is_shown, SERVE, r"\1 location /wheel { alias /srv/wheel/; }"),
     ],
+    "apache": [
+        (apache_checks.upstreams_are_verified, r"SSLProxyEngine On", ""),
+        (apache_checks.upstreams_are_verified, r"SSLProxyVerify require", ""),
+        (apache_checks.upstreams_are_verified, r"SSLProxyVerify require", "SSLProxyVerify optional"),
+        (apache_checks.upstreams_are_verified, r"SSLProxyCheckPeerName On", ""),
+        (apache_checks.upstreams_are_verified, r"SSLProxyCheckPeerName On", "SSLProxyCheckPeerName Off"),
+        (apache_checks.upstreams_are_verified, r"SSLProxyCheckPeerExpire On", ""),
+        (apache_checks.upstreams_are_verified, r"SSLProxyCACertificateFile .*", ""),
+        (apache_checks.upstreams_are_verified, r'(<Proxy "https://[^\n]*)', r"\1\nSSLProxyVerify none"),
+        (apache_checks.upstreams_are_verified, r"SSLProxyProtocol .*", "SSLProxyProtocol all"),
+        (apache_checks.it_is_no_open_proxy, r"ProxyRequests Off", "ProxyRequests On"),
+        (apache_checks.it_is_no_open_proxy, r"ProxyRequests Off", ""),
+        (apache_checks.it_is_no_open_proxy, r"LoadModule lua_module", r"LoadModule proxy_connect_module x\n\g<0>"),
+        (apache_checks.origins_are_fixed, r"https://files.example.org/%1", "https://files.example.org%1"),
+        (apache_checks.origins_are_fixed, r"https://files.example.org/%1", "%{HTTP_HOST}/%1"),
+        (apache_checks.origins_are_fixed, r"(THE_REQUEST} \"\^\[A-Z\]\+) \(/", r"\1 ("),
+        (apache_checks.origins_are_fixed, r'RewriteCond %{ENV:raw} "!\^/" \[OR\]', ""),
+        (apache_checks.origins_are_fixed, r"SSLProxyEngine On", r"\g<0>\nProxyPass / https://example.org/"),
+        (apache_checks.keys_tell_bodies_apart, r";%{ENV:representation}", ";"),
+        (apache_checks.keys_tell_bodies_apart, r";%{ENV:encoding}", ";"),
+        (apache_checks.keys_tell_bodies_apart, r"%{ENV:raw}\?index;", "?index;"),
+        (apache_checks.keys_tell_bodies_apart, r"\?(index|artifact);[0-9a-f]{8}", r"?\1;0123abcd"),
+        (apache_checks.keys_tell_bodies_apart, r"CacheKeyBaseURL .*", ""),
+        (apache_checks.keys_tell_bodies_apart, r"CacheKeyBaseURL", r"CacheIgnoreQueryString On\n\g<0>"),
+        (apache_checks.only_listed_headers_go_on, r"ProxyAddHeaders Off", ""),
+        (apache_checks.only_listed_headers_go_on, r"ProxyPreserveHost Off", "ProxyPreserveHost On"),
+        (apache_checks.only_listed_headers_go_on, r"LuaHookFixups \S+ headers", ""),
+        (apache_checks.only_listed_headers_go_on, r'RequestHeader set User-Agent "nearby', r"RequestHeader set X-Forwarded-For x\n\g<0>"),
+        (
+            apache_checks.only_listed_headers_go_on,
+            r"RequestHeader set Accept-Encoding identity",
+            "RequestHeader set Accept %{HTTP:Accept}e",
+        ),
+        (apache_checks.only_listed_headers_go_on, r'local SENT = set\("', r"\g<0>cookie "),
+        (apache_checks.upstreams_do_not_steer, r"LuaOutputFilter CLEAN .*", ""),
+        (apache_checks.upstreams_do_not_steer, r"SetOutputFilter CLEAN\n", ""),
+        (apache_checks.upstreams_do_not_steer, r"SetOutputFilter CLEAN;", "SetOutputFilter "),
+        (apache_checks.upstreams_do_not_steer, r"set-cookie ", ""),
+        (apache_checks.bodies_do_not_go_on, r"R=413", "R=200"),
+        (apache_checks.bodies_do_not_go_on, r"RewriteCond %{HTTP:Transfer-Encoding} \.", ""),
+        (apache_checks.nothing_else_is_shown, r"TraceEnable Off", ""),
+        (apache_checks.nothing_else_is_shown, r"Require all denied", "Require all granted"),
+        (apache_checks.nothing_else_is_shown, r"Options None", "Options Indexes"),
+        (apache_checks.nothing_else_is_shown, r"(?m)^( *)DocumentRoot", r"\1Alias /wheel /srv/wheel/\n\g<0>"),
+        (apache_checks.nothing_else_is_shown, r"(?m)^( *)DocumentRoot", r"\1SetHandler server-status\n\g<0>"),
+        (apache_checks.inner_hosts_are_on_loopback, r"<VirtualHost 127\.86\.46\.3:", "<VirtualHost 0.0.0.0:"),
+    ],
 }
 
 
 @pytest.fixture
 def broken(rendered: t.Callable[[str], Path], tmp_path: Path) -> t.Callable[[str, str, str], Path]:
-    """The configuration of an engine with every match of a pattern replaced."""
+    """The configuration of an engine with every match of a pattern replaced, in any of its files."""
 
     def change(engine: str, pattern: str, text: str) -> Path:
-        changed, count = re.subn(pattern, text, rendered(engine).read_text())
-        assert count, f"nothing is {pattern}"
-        (path := tmp_path / "mirror.conf").write_text(changed)
-        return path
+        folder, total = rendered(engine).parent, 0
+        for path in folder.iterdir():
+            if path.is_file():
+                moved = path.read_text().replace(str(folder), str(tmp_path))
+                changed, count = re.subn(pattern, text, moved)
+                (tmp_path / path.name).write_text(changed)
+                total += count
+        assert total, f"nothing is {pattern}"
+        return tmp_path / "mirror.conf"
 
     return change
 
@@ -126,7 +179,7 @@ def gixy(path: Path) -> set[str]:
     text, count = re.subn(r"(?m)(^ *map [^\n]* \$older \{\n)(?:.*\n)*?( *default)", r"\1\2", path.read_text())
     assert count == 1
     (readable := path.with_name("gixy.conf")).write_text(text)
-    command = [Path(sys.executable).with_name("gixy"), "-ll", "--format", "json", readable]
+    command = [str(Path(sys.executable).with_name("gixy")), "-ll", "--format", "json", str(readable)]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     return {issue["plugin"] for issue in json.loads(told.stdout)}
 
