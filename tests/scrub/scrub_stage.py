@@ -78,8 +78,15 @@ class Stage:
     def scrub(self, **options: t.Any) -> dict[str, t.Any]:
         """Run the module through Ansible; what it returned."""
         done = subprocess.run(self.command(**options), env=self.environment, capture_output=True, text=True, check=False)
-        assert "=> {" in done.stdout, done.stdout + done.stderr
-        return json.loads(done.stdout[done.stdout.index("=> {") + 3 :])
+        told, arrow, result = done.stdout.partition("=> ")
+        assert arrow, done.stdout + done.stderr
+        return {"failed": "FAILED" in told, **json.loads(result)}
+
+    def module_process(self) -> int:
+        """The process that holds the state file."""
+        inode = Path(f"{self.state}.lock").stat().st_ino
+        (line,) = (line for line in Path("/proc/locks").read_text().splitlines() if f":{inode} " in line)
+        return int(line.split()[4])
 
     def publish(self, name: str, releases: int, size: int) -> list[Artifact]:
         """A project's new wheels, stored by the mirror."""

@@ -4,6 +4,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import bench
+import pytest
 from scrub_stage import SLICE, Stage
 
 
@@ -35,3 +43,79 @@ def test_of_30_bad_objects_none_is_served_after_one_scrub(stage: Stage) -> None:
     assert fetched == {artifact.path for artifact in bad}, "those that were bad are fetched again, and no other"
     again = stage.scrub()
     assert not again["changed"] and counts(again) == (40, 40, 0, 0, 0)
+
+
+def test_it_goes_on_where_it_was_killed(stage: Stage) -> None:
+    artifacts = stage.publish("killed", 12, 2 * SLICE)
+    for artifact in artifacts:
+        stage.flip(artifact)
+    running = subprocess.Popen(stage.command(read_rate=5 * SLICE), env=stage.environment, stdout=subprocess.DEVNULL)
+    assert bench.until(lambda: sum(not stage.stored(artifact) for artifact in artifacts) >= 4, 60)
+    os.kill(stage.module_process(), signal.SIGKILL)
+    running.wait()
+    gone = sum(not stage.stored(artifact) for artifact in artifacts)
+    assert 4 <= gone < 12
+    report = stage.scrub()
+    assert report["complete"] and counts(report)[0] <= 13 - gone, "what was looked at is not looked at again"
+    assert {entry["path"] for entry in report["bad"]} == {stage.path(artifact) for artifact in artifacts}, "all are told, once"
+    assert all(stage.get(artifact) == artifact.content for artifact in artifacts)
+
+
+def test_it_goes_on_where_the_time_ended(stage: Stage) -> None:
+    artifacts = stage.publish("timed", 10, 2 * SLICE)
+    seen, reports = 0, []
+    while not reports or not reports[-1]["complete"]:
+        began = time.monotonic()
+        reports.append(stage.scrub(time_limit=2, read_rate=5 * SLICE))
+        seen += counts(reports[-1])[0]
+        assert reports[-1]["seconds"] <= 2.5 and time.monotonic() - began < 20 and len(reports) < 10
+    assert seen == len(artifacts) and len(reports) > 1
+    assert sum(report["bytes_read"] for report in reports) < 1.5 * sum(len(artifact.content) for artifact in artifacts)
+
+
+def test_upstream_away_purges_nothing(stage: Stage) -> None:
+    artifacts = [stage.publish(f"kept-{number}", 1, SLICE)[0] for number in range(4)]
+    for artifact in artifacts:
+        stage.flip(artifact)
+    stage.registry.vanish()
+    report = stage.scrub()
+    assert not report["changed"] and not report["complete"] and counts(report)[2:4] == (0, 3)
+    assert "upstream is away" in report["summary"] and "the connection was refused" in report["summary"]
+    assert all(stage.stored(artifact) for artifact in artifacts)
+    stage.registry.back()
+    while not stage.scrub()["complete"]:
+        pass
+    stage.scrub()
+    assert all(stage.get(artifact) == artifact.content for artifact in artifacts)
+
+
+def test_digests_of_a_lock_file(stage: Stage, tmp_path: Path) -> None:
+    right, wrong, other = (stage.publish(name, 1, SLICE)[0] for name in ("lock-right", "lock-wrong", "lock-other"))
+    lock = tmp_path / "constraints.txt"
+    lock.write_text("".join(f"lock-{name}==1.0 --hash=sha256:{a.sha256}\n" for name, a in (("right", right), ("wrong", wrong))))
+    for artifact in (wrong, other):
+        stage.flip(artifact)
+    stage.registry.vanish()
+    report = stage.scrub(lock_files=[str(lock)], upstream_check=False)
+    assert counts(report) == (3, 1, 1, 1, 0) and [entry["path"] for entry in report["bad"]] == [stage.path(wrong)]
+    stage.registry.back()
+    assert stage.get(wrong) == wrong.content and stage.get(other) != other.content
+
+
+def test_metadata_and_a_missing_slice(stage: Stage) -> None:
+    (artifact,) = stage.publish("parts", 1, 3 * SLICE)
+    metadata = f"{stage.path(artifact)}.metadata"
+    assert stage.mirror.get(metadata).body == artifact.core
+    stage.stored(artifact)[1].unlink()
+    assert counts(stage.scrub()) == (2, 1, 0, 0, 1)
+    assert stage.get(artifact) == artifact.content
+    assert counts(stage.scrub()) == (2, 2, 0, 0, 0)
+
+
+@pytest.mark.parametrize("how", [{"check_mode": True}, {"report_only": True}])
+def test_telling_purges_nothing(stage: Stage, how: dict[str, bool]) -> None:
+    (artifact,) = stage.publish("told-" + next(iter(how)).replace("_", "-"), 1, SLICE)
+    stage.flip(artifact)
+    report = stage.scrub(**how)
+    assert not report["changed"] and counts(report)[2] == 1 and stage.get(artifact) != artifact.content
+    assert stage.scrub(fail_on_bad=1)["failed"] and stage.get(artifact) == artifact.content
