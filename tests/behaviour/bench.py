@@ -255,7 +255,8 @@ def certificate(
 
 
 ENGINES: dict[str, t.Callable[[Path], list[str]]] = {  # how an engine is run in the foreground, from the rendered files
-    "nginx": lambda root: ["/usr/sbin/nginx", "-c", f"{root}/etc/mirror.conf", "-e", f"{root}/log/error.log", "-g", "daemon off;"],
+    "nginx": lambda root: ["/usr/sbin/nginx", "-c", f"{root}/etc/mirror.conf", "-e", f"{root}/log/error.log", "-g", NGINX],
+    "apache": lambda root: [*NAMESPACE, "--wd", str(root), "sh", "-ec", APACHE, str(root)],
 }
 
 
@@ -272,6 +273,15 @@ class Mirror:
         self.environment: dict[str, str] = {}
         self.variables = {
             "mirror_engine": engine,
+# Apache asks the host's own resolver and does not run as root: it sees the bench's hosts in the place of this machine's.
+NAMESPACE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+APACHE = """
+test ! -e hosts || mount --bind hosts /etc/hosts
+echo hosts: files > nsswitch.conf
+test ! -e hosts || mount --bind nsswitch.conf /etc/nsswitch.conf
+exec unshare --user --map-user=33 --map-group=33 /usr/sbin/apache2 -DFOREGROUND -f "$0/etc/mirror.conf"
+"""
+NGINX = "daemon off;" + "".join(f"env FAKETIME_{name};" for name in ("TIMESTAMP_FILE", "NO_CACHE", "DONT_FAKE_MONOTONIC"))
             "mirror_sites": sites,
             "mirror_fqdn": "mirror.test",
             "mirror_region": "test",

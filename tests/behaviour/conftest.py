@@ -9,6 +9,7 @@ import concurrent.futures
 import contextlib
 import itertools
 import sys
+import threading
 import typing as t
 from pathlib import Path
 
@@ -29,7 +30,7 @@ OUTCOMES: pytest.StashKey[dict[pytest.Item, concurrent.futures.Future[None]]] = 
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Rows that mostly wait run side by side when the first of them is due; each then tells its own outcome.
 
-    They share that first one's fixtures.
+    They share that first one's fixtures; of the rows that disturb the second mirror, one runs at a time.
     """
     if not pyfuncitem.get_closest_marker("patient"):
         return None
@@ -41,11 +42,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
             for item in pyfuncitem.session.items
             if isinstance(item, pytest.Function) and item.get_closest_marker("patient") and item.callspec.params["world"] == engine
         ]
+        alone = threading.Lock()
+
+        def run(item: pytest.Function, arguments: dict[str, t.Any]) -> None:
+            with alone if "spare" in arguments else contextlib.nullcontext():
+                item.obj(**arguments)
+
         with concurrent.futures.ThreadPoolExecutor(len(items)) as pool:
             for item in items:
                 shared = {name: pyfuncitem._request.getfixturevalue(name) for name in item._fixtureinfo.argnames if name in SHARED}
                 arguments = {name: item.callspec.params[name] for name in item._fixtureinfo.argnames if name not in SHARED} | shared
-                rows[item] = pool.submit(item.obj, **arguments)
+                rows[item] = pool.submit(run, item, arguments)
     rows[pyfuncitem].result()
     return True
 
@@ -143,7 +150,7 @@ def spare(world: World, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[
             six = stack.enter_context(Registry(("::1", 0), ("::1", 0)))
             if name == "aaaa":
                 six.index_url, six.files_url = (f"http://aaaa.test:{six.origins[kind].address[1]}" for kind in ("index", "files"))
-                world.names.table["aaaa.test"] = "::1"
+                world.names.table |= {"aaaa.test": "::1"}
             world.registries[name] = six
             sites.append({"name": name, "type": "pypi", "upstream": six.index_url, "origins": [six.files_url]})
         variables = {

@@ -1,0 +1,156 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The behaviour table, what befalls the server: reloads, kills, and a clock that jumps. On the second mirror, since it disturbs."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import time
+import typing as t
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bench import PIP, Fresh, Mirror, Reply, age, good, show, until
+from promises import patient, promise
+from registry import HTML, JSON
+
+Make = t.Callable[..., Fresh]
+SIZE = 3_000_000  # more than two slices of the second mirror
+
+
+def ask(mirror: Mirror, path: str) -> Reply | None:
+    """The reply; None where there is none."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return mirror.get(path, timeout=20)
+    return None
+
+
+@contextlib.contextmanager
+def downloads(mirror: Mirror, projects: list[Fresh]) -> t.Iterator[Callable[[], list[Reply | None]]]:
+    """Cold files on their way, each to two clients, slowly; gives what waits for the replies."""
+    faults = [(project.registry, project.registry.fault(path=project.pattern, rate=SIZE)) for project in projects]
+    with concurrent.futures.ThreadPoolExecutor(2 * len(projects)) as pool:
+        futures = [pool.submit(ask, mirror, project.file) for project in projects * 2]
+        time.sleep(0.4)
+        yield lambda: [future.result() for future in futures]
+    for registry, number in faults:
+        registry.heal(number)
+
+
+def stored_right(mirror: Mirror, projects: list[Fresh]) -> None:
+    """All is served whole and right, first from what is stored, and then again."""
+    for _time in range(2):
+        for project in projects:
+            reply = mirror.get(project.file)
+            assert good(reply, project.content) and reply.seconds < 14, "pip gives up after 15 s: " + show(reply)
+
+
+@promise("reloads")
+@patient
+def test_five_reloads_during_downloads(spare: Mirror, fresh: Make) -> None:
+    projects, warm = [fresh(size=SIZE, kinds="wheel") for _number in range(3)], fresh()
+    assert all(project.content for project in projects)
+    assert good(spare.get(warm.file), warm.content) and good(spare.get(warm.index), warm.page(HTML))
+    with downloads(spare, projects) as replies:
+        for _time in range(5):
+            spare.reload()
+            for _request in range(20):
+                assert good(spare.get(warm.file), warm.content) and good(spare.get(warm.index), warm.page(HTML))
+            time.sleep(0.15)
+        for reply, project in zip(replies(), projects * 2, strict=True):
+            assert reply and good(reply, project.content), reply and show(reply)
+    stored_right(spare, projects)
+    assert sum(request["sent"] for request in projects[0].asked("files")) <= 1.02 * len(projects[0].content)
+
+
+@promise("reloads")
+@patient
+def test_workers_that_are_killed(spare: Mirror, fresh: Make) -> None:
+    """What they were sending breaks, and is never stored short; they are replaced by themselves."""
+    projects, warm = [fresh(size=SIZE, kinds="wheel") for _number in range(3)], fresh()
+    assert all(project.content for project in projects)
+    assert good(spare.get(warm.file), warm.content)
+    workers = spare.workers()
+    with downloads(spare, projects) as replies:
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):  # it may have ended by itself after a reload
+                os.kill(worker, signal.SIGKILL)
+            assert until(lambda: (reply := ask(spare, warm.file)) and good(reply, warm.content), 5, 0.02)
+        for reply, project in zip(replies(), projects * 2, strict=True):
+            assert not reply or not reply.complete or good(reply, project.content), show(reply)
+    assert until(lambda: (reply := ask(spare, warm.file)) and good(reply, warm.content), 5, 0.02)
+    assert spare.process and spare.process.poll() is None, "the server ended"
+    stored_right(spare, [warm, *projects])
+
+
+@promise("reloads")
+@patient
+def test_a_server_that_is_killed(spare: Mirror, fresh: Make) -> None:
+    """And is started again at once, as a service manager does."""
+    projects, warm = [fresh(size=SIZE, kinds="wheel") for _number in range(3)], [fresh() for _number in range(20)]
+    assert all(project.content for project in projects)
+    for project in warm:
+        assert good(spare.get(project.file), project.content) and good(spare.get(project.index, {"Accept": PIP}), project.page(JSON), JSON)
+    with downloads(spare, projects) as replies:
+        spare.kill()
+        broken = replies()
+    for reply, project in zip(broken, projects * 2, strict=True):
+        assert not reply or not reply.complete or good(reply, project.content), show(reply)
+    spare.start()
+    asked = sum(len(project.asked()) for project in warm)
+    for project in warm:
+        assert good(spare.get(project.file), project.content) and good(spare.get(project.index, {"Accept": PIP}), project.page(JSON), JSON)
+    assert sum(len(project.asked()) for project in warm) == asked, "what was stored is fetched again"
+    stored_right(spare, projects)
+
+
+@promise("reloads")
+@patient
+def test_a_clock_that_jumps(spare: Mirror, fresh: Make) -> None:
+    """A day ahead, and back again: nothing fails, and pages follow upstream again."""
+    library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+    if not library:
+        pytest.skip("there is no libfaketime")
+    clock = spare.root / "clock"
+    clock.write_text("+0\n")
+    project, gone = fresh("brief"), fresh("brief")
+    spare.stop()
+    spare.environment = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    try:
+        spare.start()
+
+        def served() -> bool:
+            return good(spare.get(project.index), project.page(HTML)) and good(spare.get(project.file), project.content)
+
+        assert served() and good(spare.get(gone.index), gone.page(HTML))
+        before = time.mktime(time.strptime(spare.get("/health")["Date"], "%a, %d %b %Y %H:%M:%S GMT"))
+        for jump in "+1d", "+0", "-1d", "+0":
+            clock.write_text(jump + "\n")
+            age(1)
+            assert served(), jump
+            fault = gone.registry.fault(path=gone.pattern, status=503)
+            reply = spare.get(gone.index)
+            assert good(reply, gone.page(HTML)), show(reply)
+            gone.registry.heal(fault)
+            if jump == "+1d":
+                now = time.mktime(time.strptime(spare.get("/health")["Date"], "%a, %d %b %Y %H:%M:%S GMT"))
+                assert now - before > 80_000, "the clock did not jump"
+        cold = fresh()
+        assert good(spare.get(cold.index), cold.page(HTML))
+    finally:
+        spare.stop()
+        spare.environment = {}
+        shutil.rmtree(spare.root / "cache")
+        (spare.root / "cache").mkdir()
+        spare.start()
