@@ -38,8 +38,17 @@ def quickstart(*arguments: str, **variables: Any) -> subprocess.CompletedProcess
 
 def playbook(name: str, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
     """One run of a playbook of the collection."""
-    command = ["ansible-playbook", f"nearby.mirrors.{name}", *arguments, "-e", json.dumps(variables)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run(command(name, *arguments, **variables), capture_output=True, text=True, timeout=900, check=False)
+
+
+def command(name: str, *arguments: str, **variables: Any) -> list[str]:
+    return ["ansible-playbook", f"nearby.mirrors.{name}", *arguments, "-e", json.dumps(variables)]
+
+
+def start(name: str, **variables: Any) -> subprocess.Popen[str]:
+    """A run of a playbook that is under way, in a process group of its own."""
+    begun = command(name, **SETTINGS | variables)
+    return subprocess.Popen(begun, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
 
 def recap(output: str) -> dict[str, int]:

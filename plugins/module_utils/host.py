@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -107,6 +109,34 @@ def running_pid(pid_path: str, program: str, proc: str = "/proc") -> int:
     return pid if _program(proc, pid) == program and state not in "ZX" else 0
 
 
+def existing(path: str) -> str:
+    """The path itself, or the nearest folder above it that is there."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def cannot_hold(path: str, user: str) -> str:
+    """Why a folder at that path could not keep a cache that belongs to a user, empty if it could. Leaves nothing behind.
+
+    A web server writes a body beside its place and renames it, as its own user.
+    """
+    try:
+        owner = pwd.getpwnam(user)
+    except KeyError:  # it comes with the web server
+        owner = pwd.getpwuid(os.geteuid())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".nearby-mirror-", dir=existing(path)) as folder:
+            body, place = os.path.join(folder, "body"), os.path.join(folder, "place")
+            with open(body, "wb") as file:
+                file.write(b"body")
+            os.chown(body, owner.pw_uid, owner.pw_gid)
+            os.rename(body, place)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
 def used_bytes(path: str) -> int:
     """Bytes that the files below a path take on disk."""
     total = 0
@@ -121,7 +151,5 @@ def used_bytes(path: str) -> int:
 
 def free_bytes(path: str) -> int:
     """Bytes free for others than root on the filesystem that holds, or would hold, a path."""
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    status = os.statvfs(path)
+    status = os.statvfs(existing(path))
     return status.f_bavail * status.f_frsize

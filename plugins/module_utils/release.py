@@ -247,7 +247,7 @@ def free_ports(names: Sequence[str]) -> dict[str, int]:
     """A free port of the loopback interface for each name."""
     with contextlib.ExitStack() as held:
         servers = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _name in names]
-        return {name: server.getsockname()[1] for name, server in zip(names, servers)}
+        return {name: server.getsockname()[1] for name, server in zip(names, servers, strict=True)}
 
 
 def until(met: Callable[[], bool], seconds: float) -> bool:

@@ -12,7 +12,7 @@ short_description: Tells whether this host can serve as a mirror
 description:
   - Looks at the user, the ports, the disk and the certificate files that a mirror needs, before anything is changed.
   - Fails with one sentence for each thing that is in the way.
-  - It only reads, so check mode makes no difference.
+  - It leaves nothing behind, so check mode makes no difference.
 options:
   addresses:
     description: Addresses that the mirror listens on.
@@ -36,6 +36,10 @@ options:
     description: Folder that the cache lives in. It need not exist yet.
     type: path
     required: true
+  user:
+    description: The user that the cache belongs to. It need not exist yet.
+    type: str
+    default: www-data
   min_free:
     description: Bytes that have to stay free on the filesystem of O(cache_path), as a number with an optional C(k), C(m) or C(g).
     type: str
@@ -81,7 +85,7 @@ import ssl
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.host import can_listen, free_bytes, listeners, running_pid, used_bytes
+from ..module_utils.host import can_listen, cannot_hold, free_bytes, listeners, running_pid, used_bytes
 
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -122,6 +126,12 @@ def problems(params: dict, own_pid: int, free: int) -> list[str]:
             f"The filesystem of {params['cache_path']} has {free >> 20} MiB free, less than mirror_min_free ({minimum >> 20} MiB);"
             " free some, or set mirror_cache_path or mirror_min_free."
         )
+    reason = cannot_hold(params["cache_path"], params["user"])
+    if reason:
+        found.append(
+            f"The filesystem of mirror_cache_path {params['cache_path']} cannot hold a cache of the user {params['user']} ({reason});"
+            " set mirror_cache_path to a folder on another one."
+        )
     if not os.path.isfile(params["ca_path"]):
         found.append(f"The certificate file {params['ca_path']} does not exist; install ca-certificates or set mirror_upstream_ca_path.")
     else:
@@ -140,6 +150,7 @@ def main() -> None:
             "pid_path": {"type": "path", "required": True},
             "programs": {"type": "list", "elements": "str", "required": True},
             "cache_path": {"type": "path", "required": True},
+            "user": {"type": "str", "default": "www-data"},
             "min_free": {"type": "str", "required": True},
             "ca_path": {"type": "path", "required": True},
         },

@@ -5,24 +5,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import re
 import signal
 import socket
+import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from deploying import CACHE, CONFIG, FOLDERS, LOG, PORT, RUN, SETTINGS, STATE, URL, deployed, playbook, quickstart, recap
+import yaml
+from deploying import CONFIG, FOLDERS, PORT, RUN, SETTINGS, STATE, URL, deployed, playbook, quickstart, recap, start
 from registry import Registry
 
 INDEX = "/pypi/simple/sampleproj/"
 MIRROR_PID = RUN / "mirror.pid"
-RELEASES = CONFIG / "releases"
+ROLE = Path(__file__).parents[2] / "roles/mirror"
+ENGINES = ("nginx", "apache")
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +48,32 @@ def mirror(site: dict) -> Iterator[str]:
     assert not [folder for folder in FOLDERS if folder.exists()], "check mode changed something"
     with deployed(mirror_sites=[site]) as url:
         yield url
+
+
+def answers(url: str) -> bool:
+    with contextlib.suppress(OSError):
+        urllib.request.urlopen(url, timeout=20).close()
+        return True
+    return False
+
+
+def until(met: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not met() and time.monotonic() < end:
+        time.sleep(0.02)
+    return met()
+
+
+def masters() -> list[int]:
+    """The main processes of all servers that run from the mirror's folders."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (folder / "cmdline").read_text().replace("\0", " ")
+            parent = re.search(r"^PPid:\s*(\d+)", (folder / "status").read_text(), re.MULTILINE)
+            if parent and parent[1] == "1" and re.search(rf"(nginx|apache2).* ({CONFIG}|{STATE})/", line):
+                found.append(int(folder.name))
+    return found
 
 
 def get(url: str) -> bytes:
@@ -125,8 +156,10 @@ BAD_INPUT = {
     "upstream out of reach": ({"mirror_sites": [{"type": "pypi", "upstream": "http://127.0.0.1:1"}]}, "set origins:"),
     "less free disk than the minimum": ({"mirror_min_free": "900000g"}, "less than mirror_min_free"),
     "missing CA file": ({"mirror_upstream_ca_path": "/nowhere/ca.pem"}, "/nowhere/ca.pem does not exist"),
-    "engine that does not exist": ({"mirror_engine": "varnish"}, "value of mirror_engine must be one of: nginx, got: varnish"),
+    "engine that does not exist": ({"mirror_engine": "varnish"}, "value of mirror_engine must be one of: nginx, apache, got: varnish"),
     "size that is none": ({"mirror_slice_size": "many"}, "mirror_slice_size 'many' is not of the form"),
+    "name with a scheme": ({"mirror_fqdn": "http://mirror.test"}, "mirror_fqdn 'http://mirror.test' is no host name"),
+    "run folder that outlives a boot": ({"mirror_run_path": "/srv/nearby-mirror"}, "'/srv/nearby-mirror' is not below /run"),
     "folder of somebody else": ({"mirror_log_path": "/var/log"}, "mirror_log_path '/var/log' is not a folder of the mirror's own"),
     # The role's own list is emptied, since this machine has only one operating system.
     "operating system": ({"__mirror_supported": {"Debian": ["99"]}}, "the role mirror supports Debian 99"),
@@ -156,6 +189,50 @@ def test_a_held_port_is_refused_and_its_holder_named(mirror: str, site: dict) ->
         refused(mirror, {"mirror_sites": [site], "mirror_port": port}, f"Port {port} on 127.0.0.1 is held by")
 
 
+def test_a_web_server_that_serves_something_else_is_left_alone_and_named(mirror: str, site: dict, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    modules = "".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n" for name in ("mpm_event", "authz_core"))
+    configuration = tmp_path / "apache.conf"
+    configuration.write_text(
+        f"{modules}ServerName other.test\nListen 127.0.0.1:{port}\nDocumentRoot {tmp_path}\nServerRoot {tmp_path}\n"
+        f"PidFile {tmp_path}/pid\nDefaultRuntimeDir {tmp_path}\nErrorLog {tmp_path}/log\n"
+    )
+    other = subprocess.Popen(["/usr/sbin/apache2", "-DFOREGROUND", "-f", str(configuration)])
+    try:
+        assert until(lambda: answers(f"http://127.0.0.1:{port}/"), 20)
+        for engine in ENGINES:
+            sentence = f"Port {port} on 127.0.0.1 is held by apache2 (process {other.pid})"
+            refused(mirror, {"mirror_sites": [site], "mirror_port": port, "mirror_engine": engine}, sentence)
+        assert answers(f"http://127.0.0.1:{port}/")
+    finally:
+        other.terminate()
+        other.wait(20)
+
+
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    place = Path("/mnt/nearby-mirror-read-only")
+    place.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+    place.rmdir()
+
+
+def test_a_filesystem_that_cannot_hold_the_cache_is_refused(mirror: str, site: dict, read_only: Path) -> None:
+    settings = {"mirror_sites": [site], "mirror_cache_path": f"{read_only}/cache", "mirror_min_free": "0"}
+    refused(mirror, settings, f"mirror_cache_path {read_only}/cache cannot hold a cache of the user www-data (Read-only file system)")
+
+
+def test_a_module_that_the_package_lacks_is_named(mirror: str, site: dict) -> None:
+    """To a directive of a module that is not there Nginx says what it says to one that does not exist."""
+    engine = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__mirror_engines"]["nginx"]
+    engine["check"] = ["/bin/sh", "-c", 'sed s/sub_filter_once/sub_filter_never/ "$0" > "$0.other"; exec nginx -q -t -c "$0.other"']
+    sentence = "This host's nginx does not know the directive sub_filter_never, so its package lacks a module that the mirror needs."
+    refused(mirror, {"mirror_sites": [site], "__mirror_engine": engine}, sentence)
+
+
 def test_without_root_it_is_refused(mirror: str, site: dict) -> None:
     # Somebody who may use neither this machine's environment for tests nor root's folders.
     nobody = {
@@ -169,6 +246,85 @@ def test_without_root_it_is_refused(mirror: str, site: dict) -> None:
 
 def test_a_configuration_that_the_server_refuses_never_replaces_a_running_one(mirror: str, site: dict) -> None:
     refused(mirror, {"mirror_sites": [site], "mirror_worker_connections": 0}, "worker_connections")
+
+
+def test_a_release_that_is_unhealthy_in_force_is_taken_back(mirror: str, site: dict) -> None:
+    """Its trial is well, since what is damaged is stored in the mirror's own cache."""
+    before, port = state(), PORT + 1
+    folder = RUN.with_name("nearby-mirror-blocked") / "transform.sock"
+    folder.mkdir(parents=True)
+    try:
+        result = quickstart(mirror_sites=[site], mirror_run_path=str(folder.parent), mirror_port=port)
+        assert result.returncode != 0, result.stdout
+        output = re.sub(r"\s+", " ", result.stdout + result.stderr)
+        assert f"the one before it, {before['current']}, is in force again" in output and "transform.sock" in output, output
+        assert state() == before
+    finally:
+        folder.rmdir()
+        folder.parent.rmdir()
+
+
+def test_a_second_deploy_waits_or_names_the_first(mirror: str, site: dict) -> None:
+    lock = STATE / "lock"
+    with lock.open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.write("process 7, begun at noon by ann")
+        held.flush()
+        refused(
+            mirror,
+            {"mirror_sites": [site], "mirror_lock_timeout": 1},
+            "Another deploy is at work on this host (process 7, begun at noon by ann)",
+        )
+        waiting = start("quickstart", mirror_sites=[site])
+        time.sleep(10)
+        assert waiting.poll() is None
+        held.truncate(0)
+    assert waiting.wait(120) == 0
+
+
+KILLED_IN = ["Lay out the folders", "Render what the web server reads", "Logs are rotated", "The release is in force"]
+
+
+@pytest.mark.parametrize("number", range(len(KILLED_IN)))
+def test_a_deploy_that_is_killed_leaves_a_mirror_that_serves_and_the_next_one_completes_it(mirror: str, site: dict, number: int) -> None:
+    page, wanted = get(f"{mirror}{INDEX}"), {"mirror_sites": [site], "mirror_region": f"killed-{number}"}
+    killed = start("quickstart", **wanted)
+    assert killed.stdout
+    for line in killed.stdout:
+        if KILLED_IN[number] in line:
+            break
+    if number == len(KILLED_IN) - 1:  # the module too, as the lock tells it, while its trial is under way
+        assert until(lambda: (STATE / "trial/mirror.conf").exists(), 60)
+        module = re.match(r"process (\d+)", (STATE / "lock").read_text())
+        assert module
+        os.kill(int(module[1]), signal.SIGKILL)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert get(f"{mirror}{INDEX}") == page
+    for changed in (True, False):
+        result = quickstart(**wanted)
+        assert result.returncode == 0, result.stdout
+        assert (recap(result.stdout)["changed"] > 0) is changed, result.stdout
+    assert get(f"{mirror}{INDEX}") == page and json.loads(get(f"{mirror}/mirror.json"))["region"] == f"killed-{number}"
+    assert not (STATE / "trial").exists()
+    assert len(masters()) == 1, masters()
+
+
+@pytest.mark.parametrize("engine", ["apache", "nginx"])
+def test_a_running_mirror_changes_its_engine(mirror: str, site: dict, engine: str) -> None:
+    deploy, begun, lost = start("quickstart", mirror_sites=[site], mirror_engine=engine), time.monotonic(), []
+    while deploy.poll() is None and time.monotonic() < begun + 300:
+        asked = time.monotonic()
+        if not answers(f"{mirror}{INDEX}"):
+            lost.append(asked)
+        time.sleep(0.02)
+    assert deploy.wait(10) == 0, deploy.stdout and deploy.stdout.read()
+    print(f"to {engine}: {len(lost)} lost in {max(lost, default=0) - min(lost, default=0):.2f} s")
+    assert not lost or lost[-1] - lost[0] < 3
+    assert json.loads(get(f"{mirror}/mirror.json"))["engine"] == engine
+    assert [Path(f"/proc/{pid}/comm").read_text().strip() for pid in masters()] == [{"apache": "apache2"}.get(engine, engine)]
+    again = quickstart(mirror_sites=[site], mirror_engine=engine)
+    assert recap(again.stdout)["changed"] == 0, again.stdout
 
 
 def test_what_was_seen_is_served_when_the_registry_is_gone_and_the_server_was_killed(mirror: str, site: dict, registry: Registry) -> None:

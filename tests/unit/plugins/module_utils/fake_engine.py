@@ -40,7 +40,7 @@ def reload(_signal: int, _frame: object) -> None:
 
 
 def stop(_signal: int, _frame: object) -> None:
-    os.unlink(settings["pid"])
+    Path(settings["pid"]).unlink()
     os._exit(0)
 
 

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.nearby.mirrors.plugins.module_utils.host import can_listen, free_bytes, listeners, running_pid, used_bytes
+from ansible_collections.nearby.mirrors.plugins.module_utils.host import can_listen, cannot_hold, free_bytes, listeners, running_pid, used_bytes
 
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::1")])
@@ -89,6 +90,13 @@ def test_used_bytes(tmp_path):
     (tmp_path / "a/b").write_bytes(bytes(100_000))
     assert 100_000 <= used_bytes(str(tmp_path)) <= 110_000
     assert used_bytes(str(tmp_path / "none")) == 0
+
+
+def test_what_can_hold_a_cache(tmp_path):
+    own = pwd.getpwuid(os.geteuid()).pw_name
+    assert cannot_hold(str(tmp_path / "not" / "yet"), own) == "" and not list(tmp_path.iterdir())
+    assert cannot_hold(str(tmp_path), "nobody-of-that-name") == ""
+    assert cannot_hold("/proc/nearby-mirror", own)
 
 
 def test_free_bytes_of_a_folder_to_be(tmp_path):

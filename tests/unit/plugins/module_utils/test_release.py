@@ -233,9 +233,9 @@ def test_a_second_deploy_waits_or_names_the_first(tmp_path: Path) -> None:
     thread.start()
     held.wait(10)
     slept: list[float] = []
-    with pytest.raises(Refused, match=r"Another deploy .* \(process 7, begun at noon by ann\)"):
-        with locked(lock, 3, "", clock=lambda: sum(slept), sleep=slept.append):
-            pass
+    late = locked(lock, 3, "", clock=lambda: sum(slept), sleep=slept.append)
+    with pytest.raises(Refused, match=r"Another deploy .* \(process 7, begun at noon by ann\)"), late:
+        pass
     assert sum(slept) == 3
     finish.set()
     with locked(lock, 10, "", sleep=lambda _seconds: thread.join()):

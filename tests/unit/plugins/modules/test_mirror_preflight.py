@@ -25,7 +25,7 @@ def root(monkeypatch):
 
 
 def found(own_pid=0, free=10 << 30, **changes):
-    params = {"addresses": ["127.0.0.1"], "port": 65000, "cache_path": "/c", "min_free": "2g", "ca_path": BUNDLE}
+    params = {"addresses": ["127.0.0.1"], "port": 65000, "cache_path": "/c", "user": "root", "min_free": "2g", "ca_path": BUNDLE}
     return problems(params | changes, own_pid, free)
 
 
