@@ -72,9 +72,9 @@ def path_of(server: Server, project: str, filename: str = "") -> str:
         return page
     reply = bench.fetch(server.address, page, {"Accept": f"{JSON}, {HTML};q=0.5"}, timeout=120)
     for link in reply.links:
-        path = urllib.parse.urlsplit(urllib.parse.urljoin(page, link)).path
-        if path.endswith(f"/{filename}"):
-            return path
+        url = urllib.parse.urlsplit(urllib.parse.urljoin(page, link))
+        if url.path.endswith(f"/{filename}") and (server.leads_past_it or not url.netloc or url.port == server.address[1]):
+            return url.path
     raise RuntimeError(f"{server.name} has no link to {filename} at {page}: {reply.status}")
 
 

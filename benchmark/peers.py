@@ -63,7 +63,7 @@ def squid(root: Path, registry: Registry) -> Server:
     (root / "squid.conf").write_text(text)
     command = ["/usr/sbin/squid", "-N", "-f", str(root / "squid.conf")]
     subprocess.run([*command, "-z"], check=True, capture_output=True)
-    return Server("squid", root, command, ("127.0.0.1", port), "/simple/", ready="/simple/sampleproj/")
+    return Server("squid", root, command, ("127.0.0.1", port), "/simple/", ready="/simple/sampleproj/", leads_past_it=True)
 
 
 def proxpi(root: Path, registry: Registry) -> Server:

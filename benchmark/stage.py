@@ -80,8 +80,10 @@ class Server:
         *,
         ready: str = "/health",
         environment: t.Mapping[str, str] | None = None,
+        leads_past_it: bool = False,
     ) -> None:
         self.name, self.root, self.address, self.command, self.index, self.ready = name, root, address, command, index, ready
+        self.leads_past_it = leads_past_it  # the links of its pages are those of upstream
         self.environment = {**os.environ, **(environment or {})}
         self.log = next(root.glob("log"), root) / "access.log"
         self.process: subprocess.Popen[bytes] | None = None

@@ -81,8 +81,8 @@ BREAKAGES: dict[str, list[tuple[t.Callable[..., t.Iterator[str]], str, str]]] = 
         (apache_checks.it_is_no_open_proxy, r"ProxyRequests Off", "ProxyRequests On"),
         (apache_checks.it_is_no_open_proxy, r"ProxyRequests Off", ""),
         (apache_checks.it_is_no_open_proxy, r"LoadModule lua_module", r"LoadModule proxy_connect_module x\n\g<0>"),
-        (apache_checks.origins_are_fixed, r"https://files.example.org/%1", "https://files.example.org%1"),
-        (apache_checks.origins_are_fixed, r"https://files.example.org/%1", "%{HTTP_HOST}/%1"),
+        (apache_checks.origins_are_fixed, r"https://files.example.org/%", "https://files.example.org%"),
+        (apache_checks.origins_are_fixed, r"https://files.example.org/%", "%{HTTP_HOST}/%"),
         (apache_checks.origins_are_fixed, r"(THE_REQUEST} \"\^\[A-Z\]\+) \(/", r"\1 ("),
         (apache_checks.origins_are_fixed, r'RewriteCond %{ENV:raw} "!\^/" \[OR\]', ""),
         (apache_checks.origins_are_fixed, r"SSLProxyEngine On", r"\g<0>\nProxyPass / https://example.org/"),
@@ -104,7 +104,7 @@ BREAKAGES: dict[str, list[tuple[t.Callable[..., t.Iterator[str]], str, str]]] = 
         (apache_checks.only_listed_headers_go_on, r'local SENT = set\("', r"\g<0>cookie "),
         (apache_checks.upstreams_do_not_steer, r"LuaOutputFilter CLEAN .*", ""),
         (apache_checks.upstreams_do_not_steer, r"SetOutputFilter CLEAN\n", ""),
-        (apache_checks.upstreams_do_not_steer, r"SetOutputFilter CLEAN;", "SetOutputFilter "),
+        (apache_checks.upstreams_do_not_steer, r"SetOutputFilter CLEAN\n", "SetOutputFilter DEFLATE;CLEAN\n"),
         (apache_checks.upstreams_do_not_steer, r"set-cookie ", ""),
         (apache_checks.bodies_do_not_go_on, r"R=413", "R=200"),
         (apache_checks.bodies_do_not_go_on, r"RewriteCond %{HTTP:Transfer-Encoding} \.", ""),
@@ -113,7 +113,7 @@ BREAKAGES: dict[str, list[tuple[t.Callable[..., t.Iterator[str]], str, str]]] = 
         (apache_checks.nothing_else_is_shown, r"Options None", "Options Indexes"),
         (apache_checks.nothing_else_is_shown, r"(?m)^( *)DocumentRoot", r"\1Alias /wheel /srv/wheel/\n\g<0>"),
         (apache_checks.nothing_else_is_shown, r"(?m)^( *)DocumentRoot", r"\1SetHandler server-status\n\g<0>"),
-        (apache_checks.inner_hosts_are_on_loopback, r"<VirtualHost 127\.86\.46\.3:", "<VirtualHost 0.0.0.0:"),
+        (apache_checks.inner_hosts_are_on_loopback, r"(?s)(.*<VirtualHost )[\d.]+:", r"\g<1>0.0.0.0:"),
     ],
 }
 
