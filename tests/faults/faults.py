@@ -32,9 +32,9 @@ def nothing(_lab: Lab) -> None:
 
 def calm(lab: Lab) -> None:
     """The registry, its names and its addresses are as they should be."""
-    lab.registry("certify", kind="good")
+    lab.registry("back")
+    lab.registry("show", kind="good")
     lab.registry("configure")
-    lab.registry("edges", dead=[])
     for number in EDGES:
         lab.on(UPSTREAM, f"ip address add {lab.prefix}.{number}/24 dev eth0 2>/dev/null || true")
     lab.addresses(USUAL_EDGES)
@@ -50,6 +50,7 @@ class Fault:
     before: Step = nothing
     after: Step = nothing
     wanted: t.Mapping[str, float] = dataclasses.field(default_factory=dict)
+    site: str = "pypi"  # or secure, whose registry speaks TLS
     seconds: float = 12  # that the load takes; none if 0
     cold: int = 60  # projects that nobody asked for before, each with two pages and three files
     more: t.Callable[[Lab], Entries] | None = None  # requests beside the usual
@@ -81,17 +82,12 @@ def vanishes(lab: Lab) -> None:
 
 def shows(kind: str) -> Step:
     """The registry shows a certificate of that kind."""
-
-    def inject(lab: Lab) -> None:
-        lab.registry("certify", kind=kind)
-        lab.registry("forget")
-
-    return inject
+    return lambda lab: lab.registry("show", kind=kind)
 
 
-def accepted(lab: Lab) -> None:
+def distrusted(lab: Lab) -> None:
     """What the registry was asked by somebody who should not have trusted it."""
-    lab.count("accepted", len(lab.registry("requests")), sum(lab.told["kinds"][kind]["of"] for kind in ("warm", "cold")))
+    lab.count("accepted", lab.registry("trusted"), sum(lab.told["kinds"][kind]["of"] for kind in ("warm", "cold")))
     calm(lab)
 
 
@@ -118,7 +114,7 @@ def edge_silent(lab: Lab) -> None:
 
 
 def edge_dead(lab: Lab) -> None:
-    lab.registry("edges", dead=[f"{lab.prefix}.13"])
+    lab.registry("fault", address=f"{lab.prefix}.13", status=502)
 
 
 def names(mode: str) -> Step:
@@ -137,7 +133,7 @@ def herd(lab: Lab) -> Entries:
     lab.registry("fault", path=name.replace("-", "[-_]"), delay=0.3, rate=3_000_000)
     lab.herd = name
     page, file = lab.pages(name)[0], lab.files(name)[0]
-    return [(3 + number / 500, "cold", item) for item in (page, file) for number in range(50)]
+    return [(3 + number / 500, "herd", item) for item in (page, file) for number in range(50)]
 
 
 def fetches(lab: Lab) -> None:
@@ -381,9 +377,9 @@ FAULTS = [
         redirected,
         wanted=DEAD,
     ),
-    Fault("upstream_certificate_expired", "certificate expired", shows("expired"), accepted, wanted=DEAD, quick=True),
-    Fault("upstream_certificate_wrong_name", "certificate of another name", shows("wrong"), accepted, wanted=DEAD),
-    Fault("upstream_certificate_self_signed", "certificate signed by itself", shows("selfsigned"), accepted, wanted=DEAD),
+    Fault("upstream_certificate_expired", "certificate expired", shows("expired"), distrusted, site="secure", wanted=DEAD, quick=True),
+    Fault("upstream_certificate_wrong_name", "certificate of another name", shows("wrong"), distrusted, site="secure", wanted=DEAD),
+    Fault("upstream_certificate_self_signed", "certificate signed by itself", shows("selfsigned"), distrusted, site="secure", wanted=DEAD),
     Fault("upstream_address_change", "four addresses leave, two others come", moves, wanted=EDGE),
     Fault("names_missing", "the name server knows no name any more", names("missing"), wanted=DEAD),
     Fault(
@@ -391,8 +387,8 @@ FAULTS = [
     ),
     Fault(
         "edge_502_of_six_connections",
-        "each sixth connection answers 502, one address",
-        answers(every=6, status=502),
+        "one address, and one of six connections answers 502",
+        answers(edges=6, status=502),
         before=edges([11]),
         wanted=EDGE,
         cold=200,

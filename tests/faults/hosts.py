@@ -133,8 +133,9 @@ class Lab:
 
     def destroy(self) -> None:
         self.play(SHARED / "destroy.yml")
+        # Those of earlier runs that were killed or asked to keep their hosts, too.
         for mounted in command("findmnt", "--noheadings", "--output", "TARGET", "--list", "--types", "ext4").stdout.split():
-            if Path(mounted) == self.mount:
+            if re.fullmatch(r"nearby-faults-\w+/cache", "/".join(Path(mounted).parts[-2:])):
                 command("umount", mounted)
 
     def copy(self, path: Path, host: str, target: str) -> None:
@@ -173,29 +174,28 @@ class Lab:
 
     # -- what can be asked for
 
-    def pages(self, name: str) -> list[Item]:
+    def pages(self, name: str, site: str = "pypi") -> list[Item]:
         """A project's page in both representations, as it should arrive."""
         project = self.local.projects[name]
         made = []
         for kind, accept in ((JSON, PIP), (HTML, "text/html")):
-            body = project.page(kind, "/pypi/files", "/pypi")
+            body = project.page(kind, f"/{site}/files", f"/{site}")
             headers = {"Accept": accept, "Accept-Encoding": "gzip"}
-            made.append(Item(f"/pypi/simple/{name}/", headers, [(len(body), hashlib.sha256(body).hexdigest())]))
+            made.append(Item(f"/{site}/simple/{name}/", headers, [(len(body), hashlib.sha256(body).hexdigest())]))
         return made
 
-    def files(self, name: str, version: str = "") -> list[Item]:
+    def files(self, name: str, site: str = "pypi") -> list[Item]:
         """A project's files, with the metadata beside a wheel."""
         made = []
         for artifact in self.local.projects[name].artifacts:
-            if version in ("", artifact.version):
-                made.append(Item(f"/pypi/files{artifact.path}", {}, [(len(artifact.content), artifact.sha256)]))
-                if artifact.core:
-                    core = (len(artifact.core), hashlib.sha256(artifact.core).hexdigest())
-                    made.append(Item(f"/pypi/files{artifact.path}.metadata", {}, [core]))
+            made.append(Item(f"/{site}/files{artifact.path}", {}, [(len(artifact.content), artifact.sha256)]))
+            if artifact.core:
+                core = (len(artifact.core), hashlib.sha256(artifact.core).hexdigest())
+                made.append(Item(f"/{site}/files{artifact.path}.metadata", {}, [core]))
         return made
 
-    def all_of(self, projects: t.Iterable[str]) -> list[Item]:
-        return [item for name in projects for item in (*self.pages(name), *self.files(name))]
+    def all_of(self, projects: t.Iterable[str], site: str = "pypi") -> list[Item]:
+        return [item for name in projects for item in (*self.pages(name, site), *self.files(name, site))]
 
     # -- load
 

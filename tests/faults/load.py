@@ -8,11 +8,14 @@ Standard input is one JSON object::
      "items": [[path, headers, [size and SHA-256 of each body that is right, ...]], ...],
      "schedule": [[seconds after the start, kind, number of the item], ...]}
 
+No more than CLIENTS ask at once, but for kinds that are there to do so (HERDS).
+
 Prints ``started``, and at the end one JSON object: for every kind how many were asked and failed and why, and how long and how often
 nobody could connect. A failure is a wrong status, a short body, a wrong digest, or no answer in time. Not a failure, but counted:
 
 * a connection that cannot be made: it is tried again and again, and the time until it can is downtime;
-* a connection that is lost before the first byte of the answer: as RFC 9110, 9.2.2 allows, and as pip does, the request is sent once more.
+* a connection that is lost before the first byte of the answer: as RFC 9110, 9.2.2 allows, and as pip does, the request is sent once more,
+  on a new connection.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ import sys
 import time
 import typing as t
 
+CLIENTS, HERDS = 64, ("herd", "download")
 CONNECT_SECONDS, DOWN_SECONDS, RETRY_SECONDS = 3, 90, 0.05
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -42,10 +46,11 @@ class CutError(Exception):
 class Clients:
     def __init__(self, told: dict[str, t.Any]) -> None:
         self.told = told
+        self.turn = asyncio.Semaphore(CLIENTS)
         self.idle: list[Connection] = []
         self.kinds: dict[str, dict[str, t.Any]] = {}
         self.refused, self.down, self.down_since = 0, 0.0, 0.0
-        self.examples: list[str] = []
+        self.examples: dict[tuple[str, str], str] = {}
 
     async def run(self) -> dict[str, t.Any]:
         began = time.monotonic()
@@ -53,7 +58,12 @@ class Clients:
         for at, kind, number in sorted(self.told["schedule"]):
             if (wait := began + at - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
-            tasks.append(asyncio.create_task(self.ask(kind, *self.told["items"][number])))
+            if kind not in HERDS:
+                await self.turn.acquire()
+            task = asyncio.create_task(self.ask(kind, *self.told["items"][number]))
+            if kind not in HERDS:
+                task.add_done_callback(lambda _done: self.turn.release())
+            tasks.append(task)
         await asyncio.gather(*tasks)
         for _reader, writer in self.idle:
             writer.close()
@@ -62,7 +72,7 @@ class Clients:
             "refused": self.refused,
             "down_seconds": round(self.down, 2),
             "seconds": round(time.monotonic() - began, 1),
-            "examples": self.examples[:5],
+            "examples": list(self.examples.values()),
         }
 
     async def ask(self, kind: str, path: str, headers: dict[str, str], right: list[list[t.Any]]) -> None:
@@ -74,7 +84,7 @@ class Clients:
         reason = "lost"
         for last in (False, True):
             try:
-                status, body = await self.exchange(path, headers)
+                status, body = await self.exchange(path, headers, kept=not last)
                 reason = "" if status == 200 else f"status {status}"
                 if status == 200 and [len(body), hashlib.sha256(body).hexdigest()] not in right:
                     reason = "wrong body"
@@ -94,11 +104,11 @@ class Clients:
         if reason:
             counts["failed"] += 1
             counts["reasons"][reason] += 1
-            self.examples.append(f"{kind} {path}: {reason} after {time.monotonic() - began:.1f} s")
+            self.examples.setdefault((kind, reason), f"{kind}: {reason} after {time.monotonic() - began:.1f} s for {path}")
 
-    async def connect(self) -> Connection:
-        """A kept connection, or a new one, however long that takes. Raises ConnectionError where it takes too long."""
-        while self.idle:
+    async def connect(self, kept: bool) -> Connection:
+        """A connection, a kept one where that is wanted, however long that takes. Raises ConnectionError where it takes too long."""
+        while kept and self.idle:
             reader, writer = self.idle.pop()
             if not reader.at_eof() and not writer.is_closing():
                 return reader, writer
@@ -118,8 +128,8 @@ class Clients:
                 return made
         raise ConnectionError
 
-    async def exchange(self, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
-        reader, writer = await self.connect()
+    async def exchange(self, path: str, headers: dict[str, str], kept: bool) -> tuple[int, bytes]:
+        reader, writer = await self.connect(kept)
         keep = False
         try:
             lines = [f"GET {path} HTTP/1.1", f"Host: {self.told['host']}", *(f"{name}: {value}" for name, value in headers.items())]

@@ -61,8 +61,7 @@ class Run(hosts.Lab):
         say(f"{self.engine}: deploying")
         self.deploy()
         self.publish_many(self.warm_names, 20_000)
-        # A page of 4,000 files and a file of 5 MB are among them, but rarely.
-        self.warm = self.all_of(self.warm_names) + self.pages("large") + self.files("big", "2.0")[:1]
+        self.publish_many(["few-megabytes"], 5_000_000)
         self.publish("pulse", "1.0")
 
     def fresh_name(self, stem: str) -> str:
@@ -80,6 +79,8 @@ class Run(hosts.Lab):
         self.figures, self.notes, self.told = {}, [], {}
         faults.calm(self)
         fault.before(self)
+        # A page of 4,000 files and a file of 5 MB are among them, but rarely.
+        self.warm = self.all_of([*self.warm_names, "few-megabytes"], fault.site) + self.pages("large", fault.site)
         asked = self.ask(self.warm)["kinds"]["asked"]
         if asked["failed"]:
             raise RuntimeError(f"before the fault {asked['failed']} of {asked['of']} fail already: {asked['reasons']}")
@@ -94,7 +95,7 @@ class Run(hosts.Lab):
         warm, seconds = hosts.choice(self.warm, WARM // share, fault.name), fault.seconds
         names = [self.fresh_name("cold") for _number in range(fault.cold // share)]
         self.publish_many(names, 20_000)
-        cold = self.all_of(names)
+        cold = self.all_of(names, fault.site)
         load = self.load(
             [(number * seconds / len(warm), "warm", item) for number, item in enumerate(warm)]
             + [(SETTLE + 0.5 + number * (seconds - 2) / len(cold), "cold", item) for number, item in enumerate(cold)]
@@ -111,17 +112,17 @@ class Run(hosts.Lab):
             self.count(kind, counts["failed"], counts["of"])
         kinds = self.told["kinds"].values()
         self.count("wrong", sum(counts["wrong"] for counts in kinds), sum(counts["of"] for counts in kinds))
-        self.recover()
+        self.recover(fault.site)
         again = self.ask(cold + self.warm)["kinds"]["asked"]
         self.count("stored", again["failed"], again["of"])
         if again["failed"]:
             self.note(f"asked again: {dict(again['reasons'])}")
         fault.after(self)
 
-    def recover(self) -> None:
+    def recover(self, site: str) -> None:
         """A new release shows by itself."""
         self.publish("pulse", f"1.{self.fresh_name('')[1:]}")
-        page = self.pages("pulse")[:1]
+        page = self.pages("pulse", site)[:1]
         seconds = hosts.eventually(lambda: not self.ask(page)["kinds"]["asked"]["failed"], 30)
         self.count("recovery", int(seconds is None), 1)
         self.told["recovered_seconds"] = seconds
@@ -180,7 +181,7 @@ def main() -> int:
                 missed = report.missed(fault, found)
                 misses += [f"{engine} {fault.name}: {sentence}" for sentence in missed]
                 say(f"{engine} {number:2}/{len(chosen)} {fault.name:32} {report.told(found)}{'  MISSED' if missed else ''}")
-                for line in (found.get("notes", []) + found.get("examples", [])) if missed else []:
+                for line in [*found.get("notes", []), found.get("reasons", {}), *found.get("examples", [])] if missed else []:
                     print(f"           {line}")
                 if "broken" in found:
                     break

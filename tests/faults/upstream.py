@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What runs on the upstream's host: the fixture registry behind TLS, and the lab's name server.
+"""What runs on the upstream's host: the fixture registry, once plain and once behind TLS, and the lab's name server.
 
 Standard library, registry.py and dnslib. ``python3 upstream.py PREFIX FORWARD FOLDER``: the first three numbers of the lab's
 addresses, the name server for all other names, the folder with the certificates.
@@ -42,36 +42,42 @@ class Names(dnslib.server.BaseResolver):
 
 
 class Upstream(Registry):
-    """The registry, with verbs for its certificate and for the names of its addresses."""
+    """The registry, with verbs for what is beside it: the same behind TLS, and the names of its addresses."""
 
-    VERBS = (*Registry.VERBS, "certify", "edges", "name", "publish_many")
+    VERBS = (*Registry.VERBS, "show", "trusted", "name", "publish_many")
 
-    def __init__(self, names: Names, folder: Path, **options: t.Any) -> None:
-        self.names, self.folder = names, folder
-        self.dead: list[str] = []
-        super().__init__(certificate=self.pair("good"), **options)
+    def __init__(self, port: int, folder: Path, names: Names, secure: Upstream | None = None) -> None:
+        self.folder, self.names, self.secure = folder, names, secure
+        scheme = "http" if secure else "https"
+        super().__init__(
+            listen=("0.0.0.0", port),
+            files_listen=("0.0.0.0", port + 1),
+            index_url=f"{scheme}://index.upstream.test:{port}",
+            files_url=f"{scheme}://files.upstream.test:{port + 1}",
+            certificate=None if secure else self.pair("good"),
+        )
+        if secure:
+            self.projects = secure.projects
 
     def pair(self, kind: str) -> tuple[str, str]:
         return f"{self.folder}/{kind}.pem", f"{self.folder}/{kind}.key"
 
-    def certify(self, kind: str) -> None:
-        """Show another certificate, from now on and on new connections only: the old ones are closed."""
-        self.vanish()
-        self.certificate = self.pair(kind)
-        self.back()
+    def show(self, kind: str) -> None:
+        """Show the certificate of that kind; no session outlives the change, since all connections are closed."""
+        assert self.secure
+        self.secure.vanish()
+        self.secure.certificate = self.pair(kind)
+        self.secure.back()
+        self.secure.forget()
 
-    def edges(self, dead: list[str]) -> None:
-        """Answer 502 to whoever came to one of these addresses."""
-        self.dead = dead
+    def trusted(self) -> int:
+        """How many requests came through the certificate that is shown."""
+        assert self.secure
+        return len(self.secure.requests())
 
-    def plan(self, request: Request, connection: int) -> dict[str, t.Any]:
-        plan = super().plan(request, connection)
-        if plan.get("redirect") == "self":
-            plan["redirect"] = request.path
-        origin = self.origins[request.origin]
-        if self.dead and any(connection == number and sock.getsockname()[0] in self.dead for sock, number in list(origin.sockets.items())):
-            plan["status"] = 502
-        return plan
+    def plan(self, request: Request, connection: int, address: str) -> dict[str, t.Any]:
+        plan = super().plan(request, connection, address)
+        return plan | ({"redirect": request.path} if plan.get("redirect") == "self" else {})
 
     def name(self, mode: str = "answer", table: dict[str, list[str]] | None = None) -> None:
         """Have the name server answer otherwise; a table's names are added to those that it knows."""
@@ -88,8 +94,7 @@ def main(prefix: str, forward: str, folder: str) -> None:
     for protocol in ({}, {"tcp": True}):
         quiet = dnslib.server.DNSLogger(logf=lambda _line: None)
         dnslib.server.DNSServer(names, port=53, address=f"{prefix}.10", logger=quiet, **protocol).start_thread()
-    urls = {"index_url": "https://index.upstream.test:8000", "files_url": "https://files.upstream.test:8001"}
-    with Upstream(names, Path(folder), listen=("0.0.0.0", 8000), files_listen=("0.0.0.0", 8001), **urls) as upstream:
+    with Upstream(8443, Path(folder), names) as secure, Upstream(8000, Path(folder), names, secure) as upstream:
         control = type("Control", (ControlHandler,), {"registry": upstream})
         http.server.ThreadingHTTPServer((f"{prefix}.10", 8002), control).serve_forever()
 
