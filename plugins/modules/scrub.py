@@ -31,11 +31,11 @@ options:
     type: list
     elements: dict
   engine:
-    description: The web server that stores the artifacts. By default what the mirror document says.
+    description: The web server that stores the artifacts, Nginx 1.11.10 or later, or Apache 2.4. By default what the mirror document says.
     type: str
-    choices: [nginx]
+    choices: [nginx, apache]
   cache_path:
-    description: The role's C(mirror_cache_path). What is below its C(artifact) is looked at.
+    description: The role's C(mirror_cache_path).
     type: path
     default: /var/cache/nearby-mirror
   lock_files:
@@ -252,9 +252,9 @@ def prepare(given: dict[str, Any], client: Client, purge: bool) -> Scrub:
     engine = given["engine"] or engine
     if engine not in STORES:
         raise BadInput(f"the engine {engine!r} is not known; set engine to one of {', '.join(STORES)}")
-    root = os.path.join(given["cache_path"], "artifact")
-    if not os.path.isdir(root):
-        raise BadInput(f"there is no folder {root}; set cache_path to the mirror's own")
+    store = STORES[engine](given["cache_path"])
+    if not os.path.isdir(store.root):
+        raise BadInput(f"there is no folder {store.root}; set cache_path to the mirror's own")
     if not given["upstream_check"] and not given["lock_files"]:
         raise BadInput("there is nothing to compare with; set lock_files, or leave upstream_check on")
     locks = read_locks(given["lock_files"], REGISTRIES)
@@ -262,7 +262,7 @@ def prepare(given: dict[str, Any], client: Client, purge: bool) -> Scrub:
     state.load()
     clock = Clock(given["time_limit"])
     upstream = Upstream(client, Pace(given["request_rate"], clock)) if given["upstream_check"] else None
-    return Scrub(STORES[engine](root), sites, state, clock, Pace(given["read_rate"], clock), upstream, locks, purge)
+    return Scrub(store, sites, state, clock, Pace(given["read_rate"], clock), upstream, locks, purge)
 
 
 def main() -> None:

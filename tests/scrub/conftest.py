@@ -18,7 +18,7 @@ from registry import Registry  # noqa: E402
 from scrub_stage import SITE, SLICE, Stage  # noqa: E402
 
 
-@pytest.fixture(scope="session", params=["nginx"])
+@pytest.fixture(scope="session", params=list(bench.ENGINES))
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[tuple[bench.Mirror, Registry]]:
     with contextlib.ExitStack() as stack:
         registry = stack.enter_context(Registry())

@@ -34,23 +34,32 @@ class Stage:
         assert reply.status == 200 and reply.complete
         return reply.body
 
-    def stored(self, artifact: Artifact) -> list[Path]:
-        """The files of the store that hold it, in the order of its bytes."""
-        content, found = artifact.content, []
+    def stored(self, artifact: Artifact) -> list[tuple[Path, int]]:
+        """The files of the store that hold its body, in the order of its bytes, and where in them it begins."""
+        if self.mirror.engine == "apache":
+            headers = (self.mirror.root / "cache").rglob("*.header")
+            return [(file.with_suffix(".data"), 0) for file in headers if f"{self.path(artifact)}?".encode() in file.read_bytes()]
+        key, found = f"|{self.path(artifact)}|bytes=".encode(), {}
         for file in (self.mirror.root / "cache" / "artifact").rglob("*"):
-            if file.is_file() and f"{self.path(artifact)}|".encode() in file.read_bytes()[:4096]:
-                found.append((content.find(file.read_bytes()[-32:]), file))
-        return [file for _position, file in sorted(found)]
+            if file.is_file() and key in (content := file.read_bytes()[:4096]):
+                start = int(content.partition(key)[2].partition(b"-")[0])
+                found[start] = file, content.index(b"\r\n\r\n") + 4
+        return [found[start] for start in sorted(found)]
 
-    def flip(self, artifact: Artifact, part: int = -1) -> None:
-        """Flip one bit in the middle of a part's body, as a failing disk does: in the file itself, under the running server."""
-        file = self.stored(artifact)[part]
-        body = file.read_bytes().index(b"\r\n\r\n") + 4
-        with file.open("r+b") as stored:
-            stored.seek((body + file.stat().st_size) // 2)
-            byte = stored.read(1)
-            stored.seek(-1, os.SEEK_CUR)
-            stored.write(bytes([byte[0] ^ 0x10]))
+    def flip(self, artifact: Artifact, place: float = 0.5) -> None:
+        """Flip one bit as a failing disk does, in the file itself and under the running server; 0 is the first byte, 1 the last."""
+        position = int(place * (len(artifact.content) - 1))
+        for path, begin in self.stored(artifact):
+            length = path.stat().st_size - begin
+            if position < length:
+                with path.open("r+b") as file:
+                    file.seek(begin + position)
+                    byte = file.read(1)
+                    file.seek(begin + position)
+                    file.write(bytes([byte[0] ^ 0x10]))
+                return
+            position -= length
+        raise AssertionError(f"{artifact.filename} is not stored as a whole")
 
     def command(self, **options: t.Any) -> list[str]:
         given = {

@@ -22,7 +22,7 @@ from .locks import Locks, read_locks
 from .pace import Clock, OutOfTime, Pace
 from .pypi import PyPI
 from .state import State
-from .stores import Artifact, Foreign, NginxStore, Store, Stored
+from .stores import ApacheStore, Artifact, Foreign, NginxStore, Store, Stored
 from .upstream import Away, Upstream
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
 
 # Types that are not here tell no digests: their artifacts are checked against lock files only.
 REGISTRIES: dict[str, Registry] = {"pypi": PyPI()}
-STORES: dict[str, Callable[[str], Store]] = {"nginx": NginxStore}
+STORES: dict[str, Callable[[str], Store]] = {"nginx": NginxStore, "apache": ApacheStore}
 VERSION = 1
 CHUNK = MEBIBYTE
 # So many projects in a row without an answer, and the registry counts as away.

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
+from urllib.parse import unquote
 
 READ = 4096  # holds the head of a stored file, unless its URL is very long
 
@@ -56,6 +57,7 @@ class Stored:
 
 class Store(Protocol):
     name: str
+    root: str
     unreadable: Counter[str]  # what files are that are not the cache's -> how many
 
     def artifacts(self) -> Iterator[Artifact]:
@@ -85,6 +87,19 @@ def head(file: str, size: int = READ) -> tuple[bytes, os.stat_result]:
         return stored.read(size), os.fstat(stored.fileno())
 
 
+@contextlib.contextmanager
+def read(unreadable: Counter[str]) -> Iterator[None]:
+    """A file that is not the cache's is counted, one that has gone is none. Raises PermissionError."""
+    try:
+        yield
+    except PermissionError:
+        raise
+    except FileNotFoundError:
+        pass
+    except (Foreign, OSError) as reason:
+        unreadable[str(getattr(reason, "strerror", reason))] += 1
+
+
 def fields(lines: bytes) -> dict[str, str]:
     """Header fields by their names in lower case."""
     pairs = (line.decode("latin-1").partition(":") for line in lines.split(b"\r\n"))
@@ -103,21 +118,16 @@ class NginxStore:
     HEADER = struct.Struct("@NqqqqqIHHHB128sB128s16s0N")  # version first; header_start and body_start are the two before etag_len
     VERSION_FIELD = struct.Struct("@N")
 
-    def __init__(self, root: str) -> None:
-        self.root = root
+    def __init__(self, cache_path: str) -> None:
+        self.root = os.path.join(cache_path, "artifact")
         self.unreadable: Counter[str] = Counter()
 
     def artifacts(self) -> Iterator[Artifact]:
         for file in files_below(self.root):
             if re.fullmatch(r"[0-9a-f]{32}", os.path.basename(file)):
-                try:
+                with read(self.unreadable):
                     identity, path, start, end = self._key(file, head(file)[0])
                     yield Artifact(path, identity, end - start + 1, file)
-                except (FileNotFoundError, PermissionError) as error:
-                    if isinstance(error, PermissionError):
-                        raise
-                except (Foreign, OSError) as reason:
-                    self.unreadable[str(getattr(reason, "strerror", reason))] += 1
 
     def look(self, artifact: Artifact) -> Stored:
         parts: list[Part] = []
@@ -192,3 +202,75 @@ class NginxStore:
             size = int(told["content-length"]) if told.get("content-length", "").isdigit() else length
             return part, size, "" if size == length else f"{length} of {size} bytes are stored"
         raise Foreign(f"an answer with the status line {status.decode('latin-1')!r}")
+
+
+class ApacheStore:
+    """Apache's mod_cache_disk, with keys that end in `?artifact;<route's identity>;;;<rest of the path>`.
+
+    An artifact is two files: `.data` is its body; `.header` is a structure, the key, the response's and the request's header
+    fields. The structure is disk_cache_info_t of modules/cache/cache_disk_common.h, format 6: the same in all of Apache 2.4.
+    """
+
+    name = "apache"
+    FORMAT, VARY_FORMAT = 6, 5  # the other one leads to headers in a folder below, which are found by themselves
+    HEADER = struct.Struct("@IiNNqqqqQQI4xI4xqqqq")
+    DATA = ".data"
+
+    def __init__(self, cache_path: str) -> None:
+        self.root = cache_path
+        self.unreadable: Counter[str] = Counter()
+
+    def artifacts(self) -> Iterator[Artifact]:
+        for file in files_below(self.root):
+            if file.endswith(".header"):
+                with read(self.unreadable):
+                    artifact = self._artifact(file)
+                    if artifact:
+                        yield artifact
+
+    def look(self, artifact: Artifact) -> Stored:
+        _format, status, _key, told, inode = self._read(artifact.file)
+        if status != 200:
+            raise Foreign(f"an answer with the status {status}")
+        data = artifact.file.removesuffix(".header") + self.DATA
+        try:
+            found = os.stat(data)
+        except FileNotFoundError:
+            return Stored((), 0, False)
+        # Apache itself serves no body that is not the one of this header.
+        if found.st_ino != inode:
+            return Stored((), 0, False)
+        size = int(told["content-length"]) if told.get("content-length", "").isdigit() else found.st_size
+        flaw = "" if size == found.st_size else f"{found.st_size} of {size} bytes are stored"
+        return Stored((Part(data, 0, found.st_size, 0, found.st_ino),), size, True, flaw)
+
+    def purge(self, stored: Stored) -> None:
+        for part in stored.parts:
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(part.file).st_ino == part.inode:
+                    os.unlink(part.file.removesuffix(self.DATA) + ".header")
+                    os.unlink(part.file)
+
+    def _artifact(self, file: str) -> Artifact | None:
+        """None for a stored answer of another kind. Raises Foreign."""
+        format_, _status, key, _told, _inode = self._read(file)
+        uri, _mark, query = key.partition("://")[2].partition("?")
+        kind, identity, _representation, _encoding, rest = (query.split(";", 4) + [""] * 4)[:5]
+        if format_ == self.VARY_FORMAT or kind != "artifact":
+            return None
+        # The key has the path decoded; its end is there as it came in, too.
+        path = "/" + uri.partition("/")[2].removesuffix(unquote(rest.partition("?")[0])) + rest
+        return Artifact(path, identity, 0, file)
+
+    def _read(self, file: str) -> tuple[int, int, str, dict[str, str], int]:
+        """Format, status, key, the response's header fields, and the inode of its body. Raises Foreign."""
+        content = head(file, 16 * READ)[0]
+        if len(content) >= 4 and struct.unpack_from("@I", content)[0] == self.VARY_FORMAT:
+            return self.VARY_FORMAT, 0, "", {}, 0
+        if len(content) < self.HEADER.size:
+            raise Foreign("too short for a header of Apache's cache")
+        format_, status, length, _version, _date, _expire, _asked, _answered, inode, *_rest = self.HEADER.unpack_from(content)
+        if format_ != self.FORMAT:
+            raise Foreign(f"of format {format_} of Apache's cache, where {self.FORMAT} is known")
+        end = self.HEADER.size + length
+        return format_, status, content[self.HEADER.size : end].decode("latin-1"), fields(content[end:].partition(b"\r\n\r\n")[0]), inode

@@ -52,7 +52,7 @@ def test_bad_input_is_one_sentence(play, documented, given, changes, said):
     ("{}", "is no mirror document"),
     ("nothing", "is no mirror document"),
     ('{"version": 2}', "has version 2, where 1 is known"),
-    ('{"version": 1, "engine": "other", "sites": []}', "the engine 'other' is not known; set engine to one of nginx"),
+    ('{"version": 1, "engine": "other", "sites": []}', "the engine 'other' is not known; set engine to one of nginx, apache"),
 ])  # fmt: skip
 def test_a_document_that_is_none(play, given, tmp_path, text, said):
     (tmp_path / "mirror.json").write_text(text)

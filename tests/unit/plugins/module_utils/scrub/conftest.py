@@ -16,7 +16,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.scrub.base import R
 from ansible_collections.nearby.mirrors.plugins.module_utils.scrub.stores import NginxStore
 from ansible_collections.nearby.mirrors.plugins.module_utils.simple_api import MEDIA_TYPES
 
-INDEX, FILES, IDENTITY, UNIT = "https://index.test", "https://files.test", "0a1b2c3d", 100
+INDEX, FILES, IDENTITY = "https://index.test", "https://files.test", "0a1b2c3d"
 
 
 class Time:
@@ -54,22 +54,22 @@ class Index(Client):
 
 class Stage:
     def __init__(self, folder: Path) -> None:
-        self.folder, self.time, self.index = folder, Time(), Index()
+        self.folder, self.time, self.index, self.unit = folder, Time(), Index(), 100
         self.site = Site("pypi", "pypi", "/pypi/", INDEX, "/pypi/simple/", (Route("/pypi/files/", FILES + "/", IDENTITY),))
-        self.store = NginxStore(str(folder / "artifact"))
+        self.store = NginxStore(str(folder))
 
     def path(self, name: str) -> str:
         return f"/pypi/files/packages/{name}"
 
     def put(self, name: str, body: bytes, **changes: Any) -> list[Path]:
         """Store an artifact in slices, as Nginx does; the files."""
-        return [self.put_part(name, body, start, **changes) for start in range(0, max(len(body), 1), UNIT)]
+        return [self.put_part(name, body, start, **changes) for start in range(0, max(len(body), 1), self.unit)]
 
     def put_part(
         self, name: str, body: bytes, start: int = 0, identity: str = IDENTITY, version: int = 5, answer: str = "", length: int = 0
     ) -> Path:
-        key = f"{identity}|{self.path(name)}|bytes={start}-{start + UNIT - 1}".encode()
-        part = body[start : start + UNIT]
+        key = f"{identity}|{self.path(name)}|bytes={start}-{start + self.unit - 1}".encode()
+        part = body[start : start + self.unit]
         answer = answer or f"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{start + len(part) - 1}/{length or len(body)}"
         head = b"\nKEY: " + key + b"\n"
         size = NginxStore.HEADER.size

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from ansible_collections.nearby.mirrors.plugins.module_utils.scrub.stores import Foreign
+from ansible_collections.nearby.mirrors.plugins.module_utils.scrub.stores import ApacheStore, Foreign
 
 BODY = bytes(range(250))
 
@@ -41,9 +43,9 @@ def test_a_path_with_the_sign_between_the_key_s_parts(stage):
     assert only(stage).path == stage.path("a|b.whl")
 
 
-def test_parts_of_another_slice_size_are_another_artifact(stage, monkeypatch):
+def test_parts_of_another_slice_size_are_another_artifact(stage):
     stage.put("one.whl", BODY)
-    monkeypatch.setattr("conftest.UNIT", 1000)
+    stage.unit = 1000
     stage.put("one.whl", BODY)
     assert sorted({artifact.unit for artifact in stage.store.artifacts()}) == [100, 1000]
 
@@ -102,3 +104,80 @@ def test_folders_of_another_depth(stage):
         deep.parent.mkdir(exist_ok=True)
         file.rename(deep)
     assert stage.store.look(only(stage)).complete
+
+
+# --------------------------------------------------------------------------------------------------------------- Apache
+
+KEY = "http://mirror/pypi/files/a+b.whl?artifact;0a1b2c3d;;;a%2Bb.whl"
+
+
+def put(folder: Path, key: str = KEY, body: bytes = BODY, status: int = 200, form: int = 6, told: str = "", name: str = "x") -> Path:
+    """Store an answer as mod_cache_disk does; the header's file."""
+    file = folder / "a" / "B" / f"{name}.header"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.with_suffix(".data").write_bytes(body)
+    inode = file.with_suffix(".data").stat().st_ino
+    head = ApacheStore.HEADER.pack(form, status, len(key), 0, 0, 0, 0, 0, inode, 0, 1, 0, 0, 0, 0, 0)
+    told = told or f"Content-Length: {len(body)}"
+    file.write_bytes(head + key.encode() + f"ETag: x\r\n{told}\r\n\r\nHost: fill\r\nContent-Length: 1\r\n\r\n".encode())
+    return file
+
+
+def test_apache_stores_wholes(tmp_path):
+    file = put(tmp_path)
+    store = ApacheStore(str(tmp_path))
+    (artifact,) = store.artifacts()
+    assert (artifact.path, artifact.identity, artifact.unit) == ("/pypi/files/a%2Bb.whl", "0a1b2c3d", 0)
+    stored = store.look(artifact)
+    ((part),) = stored.parts
+    assert (part.file, part.offset, part.length) == (str(file.with_suffix(".data")), 0, 250) and stored.complete and not stored.flaw
+    store.purge(stored)
+    assert not file.exists() and not file.with_suffix(".data").exists()
+
+
+@pytest.mark.parametrize(("key", "path"), [
+    ("http://mirror/tools/v1/x?artifact;1;;;v1/x", "/tools/v1/x"),
+    ("http://mirror/tools/v1/a;b?artifact;1;;;v1/a;b?c=d?e", "/tools/v1/a;b?c=d?e"),
+    ("http://mirror/pypi/simple/six/?index;1;json;gzip;six/", None),
+    ("http://mirror/pypi/simple/six/?", None),
+])  # fmt: skip
+def test_apache_keys(tmp_path, key, path):
+    put(tmp_path, key)
+    assert [artifact.path for artifact in ApacheStore(str(tmp_path)).artifacts()] == [path] * bool(path)
+
+
+def test_apache_serves_no_body_of_another_header(tmp_path):
+    file = put(tmp_path)
+    store = ApacheStore(str(tmp_path))
+    (artifact,) = store.artifacts()
+    stored = store.look(artifact)
+    data = file.with_suffix(".data")
+    data.rename(data.with_suffix(".old"))
+    assert not store.look(artifact).complete
+    data.write_bytes(BODY)
+    assert not store.look(artifact).complete
+    store.purge(stored)
+    assert data.exists() and file.exists(), "what was stored meanwhile is left alone"
+
+
+def test_apache_short_bodies_and_other_answers(tmp_path):
+    put(tmp_path, told="Content-Length: 251")
+    store = ApacheStore(str(tmp_path))
+    (artifact,) = store.artifacts()
+    assert store.look(artifact).flaw == "250 of 251 bytes are stored"
+    put(tmp_path, status=302)
+    with pytest.raises(Foreign, match="302"):
+        store.look(artifact)
+
+
+@pytest.mark.parametrize(("form", "cut", "reason"), [
+    (7, None, "of format 7 of Apache's cache, where 6 is known"),
+    (6, 50, "too short for a header of Apache's cache"),
+    (6, 0, "too short for a header of Apache's cache"),
+    (5, None, ""),
+])  # fmt: skip
+def test_apache_files_of_another_kind(tmp_path, form, cut, reason):
+    file = put(tmp_path, form=form)
+    file.write_bytes(file.read_bytes()[:cut])
+    store = ApacheStore(str(tmp_path))
+    assert list(store.artifacts()) == [] and store.unreadable == ({reason: 1} if reason else {})
