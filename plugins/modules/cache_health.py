@@ -60,17 +60,8 @@ options:
     default: 3600
 extends_documentation_fragment:
   - nearby.mirrors.http
+  - nearby.mirrors.http.read_only
   - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: It changes nothing, so check mode makes no difference.
-  diff_mode:
-    support: N/A
-    description: It changes nothing.
-  platform:
-    platforms: posix
-    support: full
 seealso:
   - module: nearby.mirrors.linked_origins
 """

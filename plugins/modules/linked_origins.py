@@ -39,17 +39,8 @@ options:
         default: ''
 extends_documentation_fragment:
   - nearby.mirrors.http
+  - nearby.mirrors.http.read_only
   - ansible.builtin.action_common_attributes
-attributes:
-  check_mode:
-    support: full
-    description: It changes nothing, so check mode makes no difference.
-  diff_mode:
-    support: N/A
-    description: It changes nothing.
-  platform:
-    platforms: posix
-    support: full
 seealso:
   - module: nearby.mirrors.cache_health
 """
