@@ -402,6 +402,11 @@ class Deploy:
         return self.releases.read(self.name) == self.contents
 
     @property
+    def previous(self) -> Engine | None:
+        """How the release in force is run."""
+        return Engine.of(self.releases.read(self.before)) if self.before else None
+
+    @property
     def answers(self) -> bool:
         return release_at(self.engine.url) == self.name
 
@@ -417,6 +422,9 @@ class Deploy:
             changed = self.service.install(self.folder)
             self.judge(self.engine.url, "The mirror is not healthy")
             return changed
+        old = self.previous
+        if old and old.pid and old.pid_path != self.engine.pid_path:
+            raise Refused(f"The mirror runs with {old.pid_path} and cannot move to {self.engine.pid_path}; take it off first")
         if not self.intact:
             self.releases.write(self.name, self.contents)
         try:
@@ -497,8 +505,7 @@ class Deploy:
 
     def commit(self) -> str:
         """Swap, run, probe; and back, where there is a way back. Returns what is wrong, and what is in force then."""
-        old = Engine.of(self.releases.read(self.before)) if self.before else None
-        log = ErrorLog(os.path.join(self.engine.log_path, "error.log"))
+        old, log = self.previous, ErrorLog(os.path.join(self.engine.log_path, "error.log"))
         problem = self.enforce(self.name, self.engine, old)
         if not problem and not until(lambda: self.answers, self.answer_seconds):
             problem = f"{self.engine.url} does not answer with the new release{log.tail()}"

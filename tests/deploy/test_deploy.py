@@ -248,20 +248,27 @@ def test_a_configuration_that_the_server_refuses_never_replaces_a_running_one(mi
     refused(mirror, {"mirror_sites": [site], "mirror_worker_connections": 0}, "worker_connections")
 
 
-def test_a_release_that_is_unhealthy_in_force_is_taken_back(mirror: str, site: dict) -> None:
-    """Its trial is well, since what is damaged is stored in the mirror's own cache."""
-    before, port = state(), PORT + 1
-    folder = RUN.with_name("nearby-mirror-blocked") / "transform.sock"
-    folder.mkdir(parents=True)
-    try:
-        result = quickstart(mirror_sites=[site], mirror_run_path=str(folder.parent), mirror_port=port)
-        assert result.returncode != 0, result.stdout
-        output = re.sub(r"\s+", " ", result.stdout + result.stderr)
-        assert f"the one before it, {before['current']}, is in force again" in output and "transform.sock" in output, output
-        assert state() == before
-    finally:
-        folder.rmdir()
-        folder.parent.rmdir()
+def test_a_release_that_fails_in_force_is_taken_back(mirror: str, site: dict) -> None:
+    """Its port is free when the host is looked at, and taken while the trial is under way."""
+    before = state()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    deploy = start("quickstart", mirror_sites=[site], mirror_port=port)
+    assert until((STATE / "trial/mirror.conf").exists, 120)
+    with socket.create_server(("127.0.0.1", port)):
+        output = re.sub(r"\s+", " ", deploy.communicate(timeout=300)[0])
+    assert deploy.returncode != 0
+    assert f"the one before it, {before['current']}, is in force again" in output and "Address already in use" in output, output
+    assert state() == before
+
+
+def test_a_run_folder_stays_where_it_is_while_the_mirror_runs(mirror: str, site: dict) -> None:
+    elsewhere = {"mirror_sites": [site], "mirror_run_path": "/run/nearby-mirror-elsewhere", "mirror_port": PORT + 1}
+    before = state()
+    result = quickstart(**elsewhere)
+    assert result.returncode != 0 and "take it off first" in re.sub(r"\s+", " ", result.stdout + result.stderr), result.stdout
+    assert state() == before
+    Path(elsewhere["mirror_run_path"]).rmdir()
 
 
 def test_a_second_deploy_waits_or_names_the_first(mirror: str, site: dict) -> None:
