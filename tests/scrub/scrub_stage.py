@@ -91,6 +91,24 @@ class Stage:
         assert arrow, done.stdout + done.stderr
         return {"failed": "FAILED" in told, **json.loads(result)}
 
+    def play(self, **variables: t.Any) -> tuple[int, str]:
+        """Run the playbook; its exit code, and what it told."""
+        current = self.mirror.root / "etc" / "current"
+        if not current.exists():
+            current.symlink_to(".")
+        given = {
+            "ansible_connection": "local",
+            "mirror_config_path": f"{self.mirror.root}/etc",
+            "mirror_cache_path": f"{self.mirror.root}/cache",
+            "nearby_scrub_state_file": str(self.state),
+            "nearby_mirrors": "all",
+            **variables,
+        }
+        playbook = str(Path(sys.executable).parent / "ansible-playbook")
+        command = [playbook, "nearby.mirrors.scrub", "--inventory", "mirror.test,", "--extra-vars", json.dumps(given)]
+        done = subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        return done.returncode, done.stdout
+
     def module_process(self) -> int:
         """The process that holds the state file."""
         inode = Path(f"{self.state}.lock").stat().st_ino

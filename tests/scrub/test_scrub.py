@@ -119,3 +119,17 @@ def test_telling_purges_nothing(stage: Stage, how: dict[str, bool]) -> None:
     report = stage.scrub(**how)
     assert not report["changed"] and counts(report)[2] == 1 and stage.get(artifact) != artifact.content
     assert stage.scrub(fail_on_bad=1)["failed"] and stage.get(artifact) == artifact.content
+
+
+def test_the_playbook_goes_on_until_its_time_is_over(stage: Stage) -> None:
+    artifacts = stage.publish("played", 6, 2 * SLICE)
+    for artifact in artifacts:
+        stage.flip(artifact)
+    settings = {"nearby_scrub_read_rate": 2 * SLICE, "nearby_scrub_time_limit": 60, "nearby_scrub_fail_on_bad": 6}
+    code, told = stage.play(**settings, nearby_scrub_part=4)
+    assert told.count("to go; the time limit ended") >= 1, "it says in between how far it is"
+    assert all(f"bad: {stage.path(artifact)}" in told for artifact in artifacts)
+    assert code and "6 artifacts were bad" in told
+    assert all(stage.get(artifact) == artifact.content for artifact in artifacts)
+    code, told = stage.play(**settings)
+    assert not code and "6 looked at, 6 good" in told and "changed=0" in told
