@@ -22,7 +22,7 @@ from .locks import Locks, read_locks
 from .pace import Clock, OutOfTime, Pace
 from .pypi import PyPI
 from .state import State
-from .stores import ApacheStore, Artifact, Foreign, NginxStore, Store, Stored
+from .stores import ApacheStore, Artifact, Foreign, NginxStore, Store, Stored, nofollow
 from .upstream import Away, Upstream
 
 __all__ = [
@@ -293,7 +293,7 @@ class Scrub:
         """Raises OutOfTime and OSError."""
         digests = {algorithm: hashlib.new(algorithm, usedforsecurity=False) for algorithm in algorithms}
         for part in stored.parts:
-            with open(part.file, "rb") as file:
+            with open(part.file, "rb", opener=nofollow) as file:
                 file.seek(part.offset)
                 for begin in range(0, part.length, CHUNK):
                     amount = min(CHUNK, part.length - begin)

@@ -82,8 +82,13 @@ def files_below(root: str) -> Iterator[str]:
                     yield entry.path
 
 
+def nofollow(path: str, flags: int) -> int:
+    """An opener: the server's user owns the cache, and shall not lead root to a file elsewhere."""
+    return os.open(path, flags | os.O_NOFOLLOW)
+
+
 def head(file: str, size: int = READ) -> tuple[bytes, os.stat_result]:
-    with open(file, "rb") as stored:
+    with open(file, "rb", opener=nofollow) as stored:
         return stored.read(size), os.fstat(stored.fileno())
 
 
@@ -146,7 +151,7 @@ class NginxStore:
 
     def purge(self, stored: Stored) -> None:
         for part in stored.parts:
-            with contextlib.suppress(FileNotFoundError), open(part.file, "r+b", buffering=0) as file:
+            with contextlib.suppress(FileNotFoundError), open(part.file, "r+b", buffering=0, opener=nofollow) as file:
                 if os.fstat(file.fileno()).st_ino == part.inode:
                     # A worker keeps files open (open_file_cache) and would go on serving this one for a while; it reads the
                     # structure at each request, though, and fetches anew what another version of Nginx has stored.
@@ -234,7 +239,7 @@ class ApacheStore:
             raise Foreign(f"an answer with the status {status}")
         data = artifact.file.removesuffix(".header") + self.DATA
         try:
-            found = os.stat(data)
+            found = os.lstat(data)
         except FileNotFoundError:
             return Stored((), 0, False)
         # Apache itself serves no body that is not the one of this header.
@@ -247,7 +252,7 @@ class ApacheStore:
     def purge(self, stored: Stored) -> None:
         for part in stored.parts:
             with contextlib.suppress(FileNotFoundError):
-                if os.stat(part.file).st_ino == part.inode:
+                if os.lstat(part.file).st_ino == part.inode:
                     os.unlink(part.file.removesuffix(self.DATA) + ".header")
                     os.unlink(part.file)
 

@@ -98,6 +98,18 @@ def test_a_purge_leaves_alone_what_was_stored_meanwhile(stage):
     assert file.read_bytes() == content
 
 
+def test_links_are_not_followed(stage):
+    first, second, _third = stage.put("one.whl", BODY)
+    elsewhere = stage.folder / "elsewhere"
+    second.rename(elsewhere)
+    second.symlink_to(elsewhere)
+    with pytest.raises(OSError, match="symbolic links"):
+        stage.store.look(only(stage))
+    first.rename(elsewhere)
+    first.symlink_to(elsewhere)
+    assert str(first) not in {artifact.file for artifact in stage.store.artifacts()}
+
+
 def test_folders_of_another_depth(stage):
     for file in stage.put("one.whl", BODY):
         deep = stage.folder / "artifact" / file.name[-2:] / file.name
