@@ -13,7 +13,7 @@ export SSL_CERT_FILE ?= $(BUNDLE)
 endif
 LINK := .collections/ansible_collections/nearby/mirrors
 
-.PHONY: help setup setup-test host quickstart clean-quickstart test test-fast benchmark reference build clean
+.PHONY: help setup setup-test host quickstart clean-quickstart test test-fast benchmark faults reference build clean
 
 help: ## what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
@@ -58,6 +58,9 @@ test-fast: setup-test ## what needs neither root nor containers
 
 benchmark: setup-test host ## measure hits, cold herds, other proxies and deploys; writes benchmark/RESULTS.md (root)
 	$(BIN)/python benchmark/run.py
+
+faults: setup-test host ## inject every fault under load, for both engines; writes tests/faults/RESULTS.md (root)
+	$(BIN)/python tests/faults/run.py
 
 reference: setup ## write docs/reference from the specs and the plugins' documentation
 	$(BIN)/python tools/reference.py

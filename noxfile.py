@@ -79,6 +79,12 @@ def molecule(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Faults under load, on real hosts, the most telling ones; needs root and containers. `make faults` has all of them."""
+    session.run("python", "tests/faults/run.py", *(session.posargs or ["--quick"]))
+
+
+@nox.session
 def clients(session: nox.Session) -> None:
     """Real clients and registries through a mirror on this machine; needs root."""
     session.run("pytest", "tests/clients", *session.posargs)

@@ -124,6 +124,7 @@ def names(mode: str) -> Step:
 DEAD = {"cold": ANY}  # nothing can be had that nobody had before
 BROKEN = {"cold": ANY}  # a client notices
 EDGE = {"cold": 0.003}
+UNSEEN = {"bad before the scrub": ANY}  # no server looks at what it sends
 
 
 def herd(lab: Lab) -> Entries:
@@ -171,7 +172,7 @@ def remount(mode: str) -> Step:
 
 
 def wiped(lab: Lab) -> None:
-    lab.on(MIRROR, f"rm -rf {CACHE}/*")
+    lab.on(MIRROR, f"for _ in 1 2 3 4 5; do rm -rf {CACHE}/* && exit; done")
 
 
 def heads_overwritten(lab: Lab) -> None:
@@ -196,8 +197,8 @@ def halved(lab: Lab) -> None:
 
 def flipped(lab: Lab) -> None:
     """One bit in each of 30 stored files."""
-    wanted = [artifact for name in lab.warm_names for artifact in lab.local.projects[name].artifacts][:30]
-    lab.bad = [item for name in lab.warm_names for item in lab.files(name)]
+    wanted = [lab.local.projects[name].artifacts[0] for name in lab.warm_names]
+    lab.bad = [lab.files(name)[0] for name in lab.warm_names]
     paths, done = stored(lab), 0
     for artifact in wanted:
         for path in paths:
@@ -210,13 +211,24 @@ def flipped(lab: Lab) -> None:
                 break
     if done != len(wanted):
         raise RuntimeError(f"found {done} of {len(wanted)} files in the cache")
+    lab.count("bad before the scrub", lab.ask(lab.bad)["kinds"]["asked"]["failed"], len(lab.bad))
 
 
 def scrubbed(lab: Lab) -> None:
-    """What is still bad after one scrub."""
-    lab.scrub()
+    """What is still bad after one scrub, and whether the registry is believed and not the mirror."""
+    told = lab.play("nearby.mirrors.scrub", "--limit", MIRROR, nearby_scrub_request_rate=0, nearby_scrub_time_limit=300)
+    lab.note(re.findall(r"^ *\"(.*looked at.*)\"", told.output, re.MULTILINE))
+    lab.count("after a scrub", lab.ask(lab.bad)["kinds"]["asked"]["failed"], len(lab.bad))
+
+
+def corrupt_files(lab: Lab) -> None:
+    """Cold files come as wrong bytes of the right length, which nobody can see; 30 of them are asked for."""
+    name = [lab.fresh_name("corrupt") for _number in range(30)]
+    lab.publish_many(name, 20_000)
+    lab.bad = [lab.files(each)[0] for each in name]
+    lab.registry("fault", origin="files", path="corrupt", corrupt=True)
     told = lab.ask(lab.bad)["kinds"]["asked"]
-    lab.count("after a scrub", told["failed"], 30)
+    lab.count("bad before the scrub", told["failed"], told["of"])
 
 
 # ------------------------------------------------------------------------------------------------------------- process
@@ -309,32 +321,39 @@ def converges(lab: Lab, host: str, **variables: t.Any) -> bool:
     return first.code == 0 and second.code == 0 and second.changed == 0
 
 
-def kills_deploys(host: str, most: int) -> Step:
-    """Deploys are killed after their first, second, ... change, each with another configuration; the next one goes through."""
+def deploy_killed(lab: Lab) -> None:
+    """Deploys of another configuration each are killed after their first, second, ... change; each time the next one goes through."""
+    points = unserved = unconverged = 0
+    for point in range(1, 30):
+        variables = {"mirror_inactive": f"{70 + point}d"}
+        played = lab.start_deploy(kill_after=point, **variables).result(check=False)
+        if not played.killed:
+            break
+        points += 1
+        lab.note(f"killed after: {played.killed}")
+        unserved += lab.ask(lab.warm)["kinds"]["asked"]["failed"] > 0
+        unconverged += not converges(lab, MIRROR, **variables)
+    if played.code or not points:
+        raise RuntimeError(f"after {points} deploys that were killed one ended with {played.code}: {played.output[-800:]}")
+    lab.count("serving after a kill", unserved, points)
+    lab.count("convergence after a kill", unconverged, points)
+    lab.deploy()
 
-    def inject(lab: Lab) -> None:
-        points = unserved = unconverged = 0
-        for point in range(1, most + 1):
-            variables = {"mirror_inactive": f"{70 + point}d"}
-            played = lab.start_deploy(host=host, kill_after=point, **variables).result(check=False)
-            if not played.killed:
-                if played.code:
-                    lab.note(played.output[-800:])
-                break
-            points += 1
-            if host == MIRROR:
-                unserved += lab.ask(lab.warm)["kinds"]["asked"]["failed"] > 0
-            if not converges(lab, host, **variables):
-                unconverged += 1
-                lab.note(f"does not converge after: {played.killed}")
-        if not points:
-            raise RuntimeError("no deploy was killed")
-        if host == MIRROR:
-            lab.count("serving after a kill", unserved, points)
-            lab.deploy()
-        lab.count("convergence after a kill", unconverged, points)
 
-    return inject
+def fresh_deploy_killed(lab: Lab) -> None:
+    """A first deploy is killed after its first change, the next one after its own first, and so on until there is nothing to change.
+
+    Where one begins with a change that was seen already, it is let go on to the next one.
+    """
+    seen: set[str] = set()
+    after = 1
+    while (played := lab.start_deploy(host=FRESH, kill_after=after).result(check=False)).killed and after < 30:
+        after = after + 1 if played.killed in seen else 1
+        seen.add(played.killed)
+        lab.note(f"killed after: {played.killed}")
+    if played.code or not seen:
+        raise RuntimeError(f"after {len(seen)} deploys that were killed one ended with {played.code}: {played.output[-800:]}")
+    lab.count("convergence after kills", not converges(lab, FRESH), len(seen))
 
 
 def node_without_mirror(lab: Lab) -> None:
@@ -361,13 +380,22 @@ FAULTS = [
     Fault("upstream_hung_expired", "takes requests and says nothing", answers(hang=True), wanted=DEAD),
     Fault("upstream_slow", "takes 1 s to begin, then 50 KB/s", answers(delay=1, rate=50_000)),
     *(
-        Fault(f"upstream_{status}_expired", f"answers {status}", answers(status=status), wanted=DEAD, quick=status in (429, 502))
+        Fault(f"upstream_{status}_expired", f"answers {status}", answers(status=status), wanted=DEAD, quick=status == 502)
         for status in (429, 500, 502, 503, 504)
     ),
     Fault("upstream_truncated_length", "shorter than announced", cut(cut=200), wanted=BROKEN, quick=True),
     Fault("upstream_truncated_chunk", "no last chunk", cut(cut=200, framing="chunked"), wanted=BROKEN),
     Fault("upstream_truncated_close", "no length, no chunks, cut", cut(cut=200, framing="close"), wanted=BROKEN),
     Fault("upstream_truncated_reset", "reset in the body", cut(cut=200, reset=True), wanted=BROKEN),
+    Fault(
+        "upstream_wrong_bytes_of_files",
+        "30 cold files of wrong bytes and the right length, then a scrub",
+        corrupt_files,
+        after=scrubbed,
+        wanted=UNSEEN,
+        seconds=0,
+        quick=True,
+    ),
     Fault("upstream_wrong_bytes_of_pages", "pages' wrong bytes of the right length", cut(corrupt=True, origin="index"), wanted=BROKEN),
     Fault("upstream_redirect_loop", "redirects each page to itself", cut(redirect="self", origin="index"), wanted=DEAD),
     Fault(
@@ -383,7 +411,7 @@ FAULTS = [
     Fault("upstream_address_change", "four addresses leave, two others come", moves, wanted=EDGE),
     Fault("names_missing", "the name server knows no name any more", names("missing"), wanted=DEAD),
     Fault(
-        "names_silent_at_boot", "the mirror boots while the name server is silent", boots_without_names, wanted=DEAD, seconds=20, down=15
+        "names_silent_at_boot", "the mirror boots while the name server is silent", boots_without_names, wanted=DEAD, seconds=20, down=120
     ),
     Fault(
         "edge_502_of_six_connections",
@@ -396,22 +424,31 @@ FAULTS = [
     ),
     Fault("edge_502_of_six_addresses", "one of six addresses answers 502", edge_dead, before=edges(EDGES), wanted=EDGE, cold=200),
     Fault("edge_silent_of_six_addresses", "one of six addresses is gone", edge_silent, before=edges(EDGES), wanted=EDGE, cold=200),
-    Fault("herd_of_50", "no fault: 50 clients at once for a cold page and file", more=herd, after=fetches, quick=True),
+    Fault("herd_of_50", "no fault: 50 clients at once for a cold page and file", more=herd, after=fetches),
     Fault("disk_full", "the cache's filesystem is full", full, not_full, quick=True),
     Fault("disk_read_only", "the cache's filesystem is read-only", remount("ro"), remount("rw")),
     Fault("disk_wiped", "all that is stored is deleted", wiped),
     Fault("stored_heads_overwritten", "64 bytes at the begin of each third stored file", heads_overwritten),
     Fault("stored_emptied", "each third stored file is empty", emptied),
     Fault("stored_halved", "each third stored file ends half-way", halved),
+    Fault(
+        "stored_bits_flipped",
+        "one bit in each of 30 stored files, then a scrub",
+        flipped,
+        after=scrubbed,
+        wanted=UNSEEN,
+        seconds=0,
+        quick=True,
+    ),
     Fault("reloads_during_downloads", "five reloads during ten downloads", reloads, more=downloads, quick=True),
     Fault("kill_9_of_a_worker", "kill -9 of a worker", kills_worker),
-    Fault("kill_9_of_the_master", "kill -9 of the master", kills_master, down=5, quick=True),
-    Fault("reboot", "the mirror's host reboots", reboots, seconds=20, down=15),
+    Fault("kill_9_of_the_master", "kill -9 of the master", kills_master, down=10, quick=True),
+    Fault("reboot", "the mirror's host reboots", reboots, seconds=20, down=120),
     Fault("clock_ahead", "the mirror's clock is 2 days ahead", clock("+2d"), clock_right, before=own_clock, after=usual_clock),
     Fault("clock_behind", "the mirror's clock is 2 days behind", clock("-2d"), clock_right, before=own_clock, after=usual_clock),
     Fault("two_deploys_at_once", "two deploys at once", deploys_twice, seconds=40),
-    Fault("deploy_killed", "a deploy is killed after its first, second, ... change", kills_deploys(MIRROR, 30), seconds=60),
-    Fault("fresh_deploy_killed", "the same on a host that had no mirror", kills_deploys(FRESH, 30), seconds=0),
+    Fault("deploy_killed", "a deploy is killed after its first, second, ... change", deploy_killed, seconds=60),
+    Fault("fresh_deploy_killed", "the same on a host that had no mirror, one kill after the other", fresh_deploy_killed, seconds=0),
     Fault("node_without_mirror", "a node whose mirror cannot be reached", node_without_mirror, seconds=0, quick=True),
 ]
 

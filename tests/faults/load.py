@@ -31,7 +31,7 @@ import time
 import typing as t
 
 CLIENTS, HERDS = 64, ("herd", "download")
-CONNECT_SECONDS, DOWN_SECONDS, RETRY_SECONDS = 3, 90, 0.05
+CONNECT_SECONDS, DOWN_SECONDS, RETRY_SECONDS = 3, 150, 0.05
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
