@@ -180,7 +180,7 @@ def show(reply: Reply) -> str:
     return f"{reply.status} {dict(reply.headers.items())} {about}: {reply.body[:150]!r}"
 
 
-EXPIRED, LAPSED = 3.3, 3.2
+EXPIRED, LAPSED = 4.3, 3.2
 
 
 def age(seconds: float = LAPSED) -> None:

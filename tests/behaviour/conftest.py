@@ -109,7 +109,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         site("pypi", main)
         site("brief", main, lifetime=1)
         site("tools", main, type="generic", upstream=f"{main.index_url}/static", lifetime=1, immutable=[r"v[0-9.]+/.*"])
-        site("steady", main, lifetime=2)
+        site("steady", main, lifetime=3)
         site("gone", registry("gone.test"), lifetime=1)
         site("hung", registry("hung.test"), lifetime=1)
         anywhere = ("0.0.0.0", 0)

@@ -19,7 +19,7 @@ registry behind it. To add one:
 
        pytest tests/behaviour -k set_cookie --break 'proxy_hide_header Set-Cookie;=>'
 
-Sites: ``pypi``; ``brief`` and ``steady`` (lifetimes of 1 s and 2 s); ``tools`` (generic, lifetime 1 s, ``v1.0/...`` never changes);
+Sites: ``pypi``; ``brief`` and ``steady`` (lifetimes of 1 s and 3 s); ``tools`` (generic, lifetime 1 s, ``v1.0/...`` never changes);
 ``gone`` and ``hung`` (to take their registry away); ``edges`` (several addresses); ``bare`` (HTML only, no validators, no lifetimes);
 ``relative`` (relative links); ``moving`` (address changes); ``edge`` (one
 address); ``good``, ``turning``, ``selfsigned``, ``expired``, ``wrongname``, ``unknown`` (TLS).
@@ -1367,7 +1367,7 @@ def test_cache_status(mirror: Mirror, fresh: Make) -> None:
     told.append(mirror.get(project.index)["Cache-Status"])
     assert until(lambda: mirror.get(project.index).cache == "hit")
     project.registry.publish(project.name, "2.0")
-    age(EXPIRED + 2)
+    age(EXPIRED + 3)
     told.append(mirror.get(project.index)["Cache-Status"])
     assert told == ["nearby; fwd=uri-miss", "nearby; hit", "nearby; hit; detail=STALE", "nearby; fwd=stale"]
     assert [mirror.get(project.file)["Cache-Status"] for _time in range(2)] == ["nearby; fwd=uri-miss", "nearby; hit"]
