@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: sites
-author: The nearby.mirrors founders
+author: The nearby.mirrors founders (!UNKNOWN)
 version_added: 0.1.0
 short_description: Resolves a mirror's sites to routes
 description:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cache_health
-author: The nearby.mirrors founders
+author: The nearby.mirrors founders (!UNKNOWN)
 version_added: 0.1.0
 short_description: Proves that a caching mirror is healthy
 description:

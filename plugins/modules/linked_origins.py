@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: linked_origins
-author: The nearby.mirrors founders
+author: The nearby.mirrors founders (!UNKNOWN)
 version_added: 0.1.0
 short_description: Tells which origins a registry's index links to
 description:

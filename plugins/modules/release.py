@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release
-author: The nearby.mirrors founders
+author: The nearby.mirrors founders (!UNKNOWN)
 version_added: 0.1.0
 short_description: Puts a mirror's configuration in force without taking the mirror down
 description:
