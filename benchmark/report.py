@@ -252,13 +252,15 @@ Reached by the middle one of three loads, but missed under one of them:{alone}
 - One turn of {results["seconds_a_turn"]} s for each server, with wrk and 4, 8, and 16 connections; {repetitions["hits"]} times, by turns.
   Rates are medians; the ratio is the middle one of the three loads; *seen* is among neighbouring turns. Of 200 MB there are 8 whole
   downloads a turn, on 4 connections.
-- µs is the processor time of a server, with all its processes and threads, for one response: it sways less than the rates do where others use the machine.
+- µs is the processor time of a server, with all its processes and threads, for one response: it sways less than the rates do where
+  others use the machine.
 - Every response is checked in the server's log: 200, whole, and a HIT if it came from the mirror.
 - Cold: medians of {repetitions["cold"]} runs. A run is one client before an empty mirror, then 64 before an emptied one,
   and one more a second later. The registry counts its bytes; all clients check the length and some the digest.
-- The other proxies are in front of the same registry, for the same pages and files, asked as the mirrors are, on {peers["connections"]} connections; medians
-  of {peers["repetitions"]} turns of 1 s, or of 5 s where one answer takes long. Of each answer the status is checked, and once that it is the same file, or a page
-  of the same files. *bytes* and *bytes from upstream* are bodies; the latter from the first request to the last.
+- The other proxies are in front of the same registry, for the same pages and files, asked as the mirrors are, with
+  {peers["connections"]} connections; medians of {peers["repetitions"]} turns of 1 s, or of 5 s where one answer takes long. Of each answer the status is
+  checked, and once that it is the same file, or a page of the same files. *bytes* and *bytes from upstream* are bodies; the latter
+  from the first request to the last.
   - nginx, single tier: `single-tier.conf`, which stores what upstream sent, and rewrites and compresses it at every hit.
   - squid: Squid {on["squid"]} as an accelerator (`squid.conf`). It does not rewrite, so the links of its pages lead past it.
   - proxpi: {", ".join(PROXPI)}; one process, since its index is kept in memory, with 64 threads, and told to wait for downloads.

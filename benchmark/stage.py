@@ -99,7 +99,7 @@ class Server:
         """Run it until it answers. Raises RuntimeError where it does not."""
         with (self.root / "output").open("ab") as output:
             self.process = subprocess.Popen(self.command, cwd=self.root, env=self.environment, stdout=output, stderr=output)
-        answers = bench.until(lambda: self.process.poll() is not None or self.is_up(), 30, 0.02)  # type: ignore[union-attr]
+        answers = bench.until(lambda: self.process.poll() is not None or self.is_up(), 120, 0.02)  # type: ignore[union-attr]
         if not answers or self.process.poll() is not None:
             self.stop()
             raise RuntimeError(f"The server {self.name} did not start:\n{(self.root / 'output').read_text()[-3000:]}")
