@@ -20,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import typing as t
 from pathlib import Path
@@ -192,18 +193,35 @@ def age(seconds: float = LAPSED) -> None:
 # --------------------------------------------------------------------------------------------------- names, certificates
 
 
-class Names(dnslib.server.BaseResolver):
-    """A name server on loopback.
+def hosts_of(address: str) -> Path:
+    """The file that says what a name server at that address does."""
+    return Path(tempfile.gettempdir(), f"hosts-{address}")
 
-    ``table`` maps a name to its addresses (with blanks between); ``mode`` is answer, missing (NXDOMAIN), or silent.
+
+class Names(dnslib.server.BaseResolver):
+    """A name server on loopback, and a file of hosts that says the same.
+
+    ``table`` maps a name to its addresses (with blanks between), and is to be replaced; ``mode`` is answer, missing (NXDOMAIN), or
+    silent.
     """
 
     def __init__(self) -> None:
-        self.table: dict[str, str] = {}
-        self.mode = "answer"
         self.server = dnslib.server.DNSServer(self, port=0, address="127.0.0.1", logger=dnslib.server.DNSLogger(logf=lambda _line: None))
         self.server.start_thread()
         self.address = f"127.0.0.1:{self.server.server.server_address[1]}"
+        self.hosts = hosts_of(self.address)
+        self.table: dict[str, str] = {}
+        self.mode = "answer"
+
+    def stop(self) -> None:
+        self.server.stop()
+        self.hosts.unlink()
+
+    def __setattr__(self, name: str, value: t.Any) -> None:
+        super().__setattr__(name, value)
+        if name in ("table", "mode"):
+            known = self.table if getattr(self, "mode", "") == "answer" else {}
+            self.hosts.write_text("".join(f"{address} {name}\n" for name, addresses in known.items() for address in addresses.split()))
 
     def resolve(self, request: dnslib.DNSRecord, handler: t.Any) -> dnslib.DNSRecord:
         if self.mode == "silent":
@@ -254,6 +272,15 @@ def certificate(
 # ------------------------------------------------------------------------------------------------------------- mirror
 
 
+# Apache asks the host's own resolver and does not run as root: it sees the bench's hosts in the place of this machine's.
+NAMESPACE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+APACHE = """
+test ! -e hosts || mount --bind hosts /etc/hosts
+echo hosts: files > nsswitch.conf
+test ! -e hosts || mount --bind nsswitch.conf /etc/nsswitch.conf
+exec unshare --user --map-user=33 --map-group=33 /usr/sbin/apache2 -DFOREGROUND -f "$0/etc/mirror.conf"
+"""
+NGINX = "daemon off;" + "".join(f"env FAKETIME_{name};" for name in ("TIMESTAMP_FILE", "NO_CACHE", "DONT_FAKE_MONOTONIC"))
 ENGINES: dict[str, t.Callable[[Path], list[str]]] = {  # how an engine is run in the foreground, from the rendered files
     "nginx": lambda root: ["/usr/sbin/nginx", "-c", f"{root}/etc/mirror.conf", "-e", f"{root}/log/error.log", "-g", NGINX],
     "apache": lambda root: [*NAMESPACE, "--wd", str(root), "sh", "-ec", APACHE, str(root)],
@@ -273,21 +300,12 @@ class Mirror:
         self.environment: dict[str, str] = {}
         self.variables = {
             "mirror_engine": engine,
-# Apache asks the host's own resolver and does not run as root: it sees the bench's hosts in the place of this machine's.
-NAMESPACE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
-APACHE = """
-test ! -e hosts || mount --bind hosts /etc/hosts
-echo hosts: files > nsswitch.conf
-test ! -e hosts || mount --bind nsswitch.conf /etc/nsswitch.conf
-exec unshare --user --map-user=33 --map-group=33 /usr/sbin/apache2 -DFOREGROUND -f "$0/etc/mirror.conf"
-"""
-NGINX = "daemon off;" + "".join(f"env FAKETIME_{name};" for name in ("TIMESTAMP_FILE", "NO_CACHE", "DONT_FAKE_MONOTONIC"))
             "mirror_sites": sites,
             "mirror_fqdn": "mirror.test",
             "mirror_region": "test",
             "mirror_addresses": ["127.0.0.1"],
             "mirror_port": self.address[1],
-            "mirror_user": "root" if os.geteuid() == 0 else "",
+            "mirror_user": "root" if os.geteuid() == 0 and engine == "nginx" else "",
             **{
                 f"mirror_{name}_path": f"{root}/{folder}"
                 for name, folder in {"config": "etc", "log": "log", "cache": "cache", "temp": "temp", "run": "run", "www": "www"}.items()
@@ -299,6 +317,9 @@ NGINX = "daemon off;" + "".join(f"env FAKETIME_{name};" for name in ("TIMESTAMP_
         """Have the role write the configuration. Raises CalledProcessError with Ansible's output printed."""
         for folder in ("etc", "log", "cache", "temp", "run", "www"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
+        hosts = self.root / "hosts"
+        if self.variables.get("mirror_resolvers") and not hosts.is_symlink():
+            hosts.symlink_to(hosts_of(self.variables["mirror_resolvers"][0]))
         variables = self.root / "variables.json"
         variables.write_text(json.dumps(self.variables, indent=2))
         playbook = Path(sys.executable).parent / "ansible-playbook"

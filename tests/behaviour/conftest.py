@@ -75,7 +75,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", params=list(bench.ENGINES))
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[World]:
-    root, names = tmp_path_factory.mktemp(request.param), bench.Names()
+    root = tmp_path_factory.mktemp(request.param)
+    names = bench.Names()
     bundle, ca = bench.certificate(root, "ca", "Fixture CA")
     certificates: dict[str, tuple[str, str]] = {
         "good": bench.certificate(root, "good", "good.test", ca)[0],
@@ -88,7 +89,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     registries: dict[str, Registry] = {}
     sites: list[dict[str, t.Any]] = []
     with contextlib.ExitStack() as stack:
-        stack.callback(names.server.stop)
+        stack.callback(names.stop)
 
         def registry(host: str, addresses: str = "127.0.0.1", **options: t.Any) -> Registry:
             """A registry of that host name; its links carry the name."""

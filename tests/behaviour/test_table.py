@@ -813,7 +813,7 @@ def test_upstream_is_away(mirror: Mirror, fresh: Make, site: str, how: str) -> N
     assert good(mirror.get(project.file), project.content)
     assert mirror.get(project.file, {"Range": "bytes=10-19"}).body == project.content[10:20]
     assert mirror.get(f"/{site}/simple/").status == 200
-    assert mirror.get(f"/{site}/simple/never-seen/").status in (502, 504)
+    assert mirror.get(f"/{site}/simple/never-seen/").status in (502, 503, 504)
     assert mirror.get("/health").status == 200
     project.registry.back()
     project.registry.publish(project.name, "2.0")
@@ -1220,14 +1220,14 @@ def test_an_address_change_is_followed(world: World, mirror: Mirror, fresh: Make
     old = project.registry
     mirror.get(project.index)
     with contextlib.ExitStack() as stack:
-        stack.callback(world.names.table.update, {"moving.test": "127.0.0.1", "files-moving.test": "127.0.0.1"})
+        stack.callback(setattr, world.names, "table", world.names.table)
         new = Registry(
             *(("127.0.0.2", old.origins[kind].address[1]) for kind in ("index", "files")), index_url=old.index_url, files_url=old.files_url
         )
         stack.enter_context(new)
         new.publish("row-moved", "1.0")
         old.vanish()
-        world.names.table |= {"moving.test": "127.0.0.2", "files-moving.test": "127.0.0.2"}
+        world.names.table = world.names.table | {"moving.test": "127.0.0.2", "files-moving.test": "127.0.0.2"}
         assert until(lambda: mirror.get("/moving/simple/row-moved/").status == 200, 10, 0.3), "it keeps to the old address"
         moved = Fresh(new, "row-moved", "moving")
         assert good(mirror.get(moved.file), moved.content)
