@@ -1,0 +1,63 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the fault run calls a miss, and that a run of one engine leaves the other's results alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+FAULTS = Path(__file__).resolve().parents[1] / "faults"
+
+
+@pytest.fixture(scope="module")
+def report() -> ModuleType:
+    sys.path.insert(0, str(FAULTS))
+    import report
+
+    sys.path.remove(str(FAULTS))
+    return report
+
+
+def counted(**figures: int) -> dict:
+    """A result: the share in thousandths that failed of each figure."""
+    told = {name: {"failed": failed, "of": 1000} for name, failed in figures.items()}
+    return told.pop("warm", {}) | told
+
+
+@pytest.mark.parametrize(
+    "found, misses",
+    [
+        (counted(warm=0, cold=3, wrong=0, stored=0), 0),
+        (counted(warm=1), 1),
+        (counted(cold=4), 1),
+        (counted(warm=0, wrong=1), 1),
+        (counted(warm=2, stored=1, recovery=1, cold=900), 4),
+        ({"down_seconds": 4.9}, 0),
+        ({"down_seconds": 5.1}, 1),
+        ({"broken": "it did not start"}, 1),
+    ],
+)
+def test_what_is_missed(report: ModuleType, found: dict, misses: int) -> None:
+    fault = report.faults.Fault("a", "b", wanted=report.faults.EDGE, down=5)
+    assert len(report.missed(fault, found)) == misses
+
+
+def test_each_engine_has_its_part(report: ModuleType, tmp_path: Path) -> None:
+    seen = {"engine": "1.2.3", "debian": "12.1", "date": "2026-01-01", "commit": "abc"}
+    name = report.faults.FAULTS[0].name
+    report.write(tmp_path, "nginx", seen, {name: counted(warm=0)})
+    report.write(tmp_path, "apache", seen, {name: counted(warm=7)})
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["nginx"][name] == {"failed": 0, "of": 1000} and results["apache"][name] == {"failed": 7, "of": 1000}
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert "| 0 of 1000 | **7 of 1000** |" in page and f"- apache, {name}: warm: failed 7 of 1000" in page
+
+
+def test_faults_have_names_of_their_own(report: ModuleType) -> None:
+    names = [fault.name for fault in report.faults.FAULTS]
+    assert len(names) == len(set(names))
