@@ -272,7 +272,7 @@ Reached by the middle one of three loads, but missed under one of them:{alone}
 
 
 WHERE = """\
-## Where the rest goes
+## Where the rest goes, in Nginx
 - A hit makes one call more than a static file: each time the server reads the stored header, which holds the response's header
   fields, from the cache file. It parses the fields, builds and hashes the key, and looks it up in memory that the workers share:
   2 to 3 µs in the process. Of that all maps, the checks of method, path and body, and their regular expressions take under 1 µs.
