@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: scrub
-author: The nearby.mirrors founders
+author: The nearby.mirrors founders (!UNKNOWN)
 version_added: 0.1.0
 short_description: Checks the artifacts that a mirror stores, and removes those that are not what the registry has
 description:
@@ -31,7 +31,7 @@ options:
     type: list
     elements: dict
   engine:
-    description: The web server that stores the artifacts, Nginx 1.11.10 or later, or Apache 2.4. By default what the mirror document says.
+    description: The web server that stores the artifacts. By default what the mirror document says.
     type: str
     choices: [nginx, apache]
   cache_path:

@@ -115,7 +115,7 @@ class NginxStore:
     """Nginx's `proxy_cache`, with the key `<route's identity>|<path>|<slice_range>`.
 
     A file is a structure, `KEY: <key>`, the response's head and its body; its name is the MD5 of the key. The structure is
-    ngx_http_file_cache_header_t of src/http/ngx_http_cache.h, version 5: the same in Nginx 1.11.10 to 1.29.
+    ngx_http_file_cache_header_t of src/http/ngx_http_cache.h, version 5: seen in 1.22 and 1.26.
     """
 
     name = "nginx"
@@ -213,7 +213,7 @@ class ApacheStore:
     """Apache's mod_cache_disk, with keys that end in `?artifact;<route's identity>;;;<rest of the path>`.
 
     An artifact is two files: `.data` is its body; `.header` is a structure, the key, the response's and the request's header
-    fields. The structure is disk_cache_info_t of modules/cache/cache_disk_common.h, format 6: the same in all of Apache 2.4.
+    fields. The structure is disk_cache_info_t of modules/cache/cache_disk_common.h, format 6: seen in 2.4.71.
     """
 
     name = "apache"

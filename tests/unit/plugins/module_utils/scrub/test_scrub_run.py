@@ -50,16 +50,17 @@ def test_metadata_is_compared_with_its_own_digest(stage):
     assert sorted(stage.index.asked) == ["https://index.test/simple/one/", "https://index.test/simple/two/"], "once for each project"
 
 
-@pytest.mark.parametrize("answer", [
-    "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-99/400",
-    "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-98/99",
-    "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1-100/300",
-    "HTTP/1.1 206 Partial Content",
-    "HTTP/1.1 200 OK\r\nContent-Length: 300",
+@pytest.mark.parametrize(("answer", "length"), [
+    ("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-99/400", 100),
+    ("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-98/99", 100),
+    ("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 50-99/300", 50),
+    ("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-49/300", 50),
+    ("HTTP/1.1 206 Partial Content", 100),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 300", 100),
 ])  # fmt: skip
-def test_files_that_contradict_themselves_are_bad(stage, answer):
+def test_files_that_contradict_themselves_are_bad(stage, answer, length):
     files = project(stage, "torn")
-    stage.put_part("torn-1.0.tar.gz", BODY, 0, answer=answer)
+    stage.put_part("torn-1.0.tar.gz", BODY[:length], 0, answer=answer)
     stage.index.faults["torn"] = 503
     report = stage.scrub()
     assert counts(report)[2] == 1 and not files[0].exists() and stage.index.asked == [], "nobody has to be asked for that"
@@ -101,18 +102,19 @@ def test_a_purge_that_fails_is_told(stage, monkeypatch):
 
 
 def test_what_is_replaced_while_it_is_read_is_read_again(stage):
-    project(stage, "busy", OTHER)
-    ask = stage.index.request
+    files = project(stage, "busy", OTHER)
+    look, looks = stage.store.look, []
 
-    def replaced(*args, **kwargs):
-        stage.index.request = ask
-        for file in stage.put("busy-1.0.tar.gz", OTHER):
-            file.unlink()
-        stage.put("busy-1.0.tar.gz", BODY)
-        return ask(*args, **kwargs)
+    def replaced(artifact):
+        looks.append(artifact)
+        if len(looks) == 2:
+            for file in files:
+                file.rename(file.with_name(file.name + ".0000000001"))
+            project(stage, "busy")
+        return look(artifact)
 
-    stage.index.request = replaced
-    assert counts(stage.scrub()) == (1, 1, 0, 0, 0, 0)
+    stage.store.look = replaced
+    assert counts(stage.scrub()) == (1, 1, 0, 0, 0, 0) and all(file.exists() for file in files)
 
 
 # ------------------------------------------------------------------------------------------------------------- upstream
@@ -146,6 +148,21 @@ def test_one_project_without_an_answer_stops_nothing(stage):
     stage.index.faults["p3"] = 500
     report = stage.scrub()
     assert counts(report)[:4] == (6, 0, 5, 1) and report["complete"] and report["unknown_because"] == {"upstream could not be asked": 1}
+
+
+def test_answers_in_between_show_that_upstream_is_there(stage):
+    for number in range(8):
+        project(stage, f"p{number}")
+    stage.index.faults = {f"p{number}/": 500 for number in (1, 3, 5, 7)}
+    report = stage.scrub()
+    assert counts(report)[:4] == (8, 4, 0, 4) and report["complete"]
+
+
+def test_a_page_that_cannot_be_had_is_asked_for_once(stage):
+    for name in "demo-1.0.tar.gz", "demo-2.0.tar.gz", "demo-3.0.tar.gz":
+        stage.put(name, BODY)
+    stage.index.faults[""] = 503
+    assert counts(stage.scrub())[3] == 3 and len(stage.index.asked) == 3, "with two more tries"
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
@@ -268,17 +285,19 @@ def test_a_listing_that_takes_all_the_time_is_told(stage):
 def test_a_run_that_is_killed_loses_nothing(stage, monkeypatch):
     for number in range(6):
         project(stage, f"p{number}", OTHER)
-    purge, purged = stage.store.purge, []
+    purge, purged, left, state = stage.store.purge, [], [], stage.folder / "scrub.json"
 
     def killed(stored):
         purge(stored)
         purged.append(stored)
         if len(purged) == 4:
+            left.append(state.read_text())
             raise KeyboardInterrupt
 
     monkeypatch.setattr(stage.store, "purge", killed)
     with pytest.raises(KeyboardInterrupt):
         stage.scrub()
+    state.write_text(left[0])
     report = stage.scrub()
     assert [entry["path"] for entry in report["bad"]] == [stage.path(f"p{number}-1.0.tar.gz") for number in range(6)]
     assert stage.scrub()["bad"] == []
@@ -294,7 +313,7 @@ def test_two_runs_at_once(stage):
     assert counts(stage.scrub())[1] == 1
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"version": 9}', '{"version": 1}', "[]"])
+@pytest.mark.parametrize("text", ["", "{", '{"version": 9, "after": {}, "finished": {}, "bad": []}', '{"version": 1}', "[]"])
 def test_a_state_that_cannot_be_read(stage, text):
     (stage.folder / "scrub.json").write_text(text)
     with pytest.raises(BadInput, match="remove it"):
