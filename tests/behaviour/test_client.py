@@ -53,7 +53,7 @@ def test_every_name_of_the_mirror(mirror: Mirror, fresh: Make) -> None:
 @promise("closed")
 def test_names_that_were_added(mirror: Mirror, spare: Mirror, fresh: Make) -> None:
     project = fresh()
-    for host in "front.test", "front.test:443", "a.pool.test", "a.b.pool.test:81":
+    for host in "front.test", "front.test:443", "default", "a.pool.test", "a.b.pool.test:81":
         assert good(spare.get(project.index, {"Host": host}), project.page(HTML)), host
         assert mirror.get(project.index, {"Host": host}).status == 421, host
 

@@ -188,6 +188,7 @@ def test_a_held_port_is_refused_and_its_holder_named(mirror: str, site: dict) ->
         port = server.getsockname()[1]
         refused(mirror, {"mirror_sites": [site], "mirror_port": port}, f"Port {port} on 127.0.0.1 is held by")
 
+    "alias with a port": ({"mirror_aliases": ["front.test", "front.test:80"]}, "mirror_aliases has 'front.test:80', which is no host name"),
 
 def test_a_web_server_that_serves_something_else_is_left_alone_and_named(mirror: str, site: dict, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
