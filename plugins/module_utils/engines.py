@@ -1,0 +1,66 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the engines cannot do. The one list that preflight, the documentation and the behaviour table read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Something that an engine does not do.
+
+    ``key``      its name.
+    ``sentence`` what an operator should know.
+    ``rows``     an expression that finds the rows of the behaviour table that the engine does not meet, by their node id; or none.
+    ``options``  options of a site that ask for it: such a site is refused.
+    """
+
+    key: str
+    sentence: str
+    rows: str = ""
+    options: tuple[str, ...] = ()
+
+
+ENGINES: dict[str, tuple[Limit, ...]] = {
+    "nginx": (),
+    "apache": (
+        Limit(
+            "late-start",
+            "Clients that ask for a file while it is fetched for the first time wait until all of it is there.",
+            r"test_who_comes_later_starts_before_the_first_has_finished",
+        ),
+        Limit(
+            "refresh-in-front",
+            "The first client that asks for an expired page waits while it is refreshed; the others get the expired one meanwhile.",
+            r"test_50_clients_of_one_expired_page\[apache-changed|test_a_slow_refresh_delays_nobody_just_after_expiry|test_cache_status",
+        ),
+        Limit(
+            "one-size",
+            "Index pages and files share one cache, whose size is the sum of mirror_index_max_size and mirror_artifact_max_size.",
+        ),
+        Limit(
+            "lengths",
+            "A page that its upstream sends neither compressed nor with its length is fetched for each client.",
+        ),
+    ),
+}
+
+
+
+
+def refusals(engine: str, sites: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Why an engine cannot offer sites as the inventory gives them: a sentence for each reason, none where it can."""
+    if engine not in ENGINES:
+        return [f"mirror_engine '{engine}' is unknown; set one of {', '.join(sorted(ENGINES))}."]
+    return [
+        f"Site '{site.get('name', site.get('type'))}': {option} is not to be had with mirror_engine '{engine}'. {limit.sentence}"
+        for site in sites
+        for limit in ENGINES[engine]
+        for option in limit.options
+        if site.get(option)
+    ]
