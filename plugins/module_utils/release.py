@@ -262,7 +262,7 @@ def until(met: Callable[[], bool], seconds: float) -> bool:
 def release_at(url: str) -> str:
     """The release that a mirror says it runs, empty if it does not answer."""
     try:
-        return Client(timeout=3).get(f"{url}/health").headers.get("X-Release")
+        return Client(timeout=10).get(f"{url}/health").headers.get("X-Release")
     except HttpError:
         return ""
 
@@ -274,15 +274,16 @@ class ErrorLog:
         self.path = path
         self.begin = os.path.getsize(path) if os.path.exists(path) else 0
 
-    def tail(self) -> str:
-        """The last line that tells of a fault, in brackets; empty if there is none."""
+    def fault(self) -> str:
+        """The first line that tells of the gravest fault, in brackets; empty if there is none."""
         try:
             with open(self.path, encoding="utf-8", errors="replace") as file:
                 file.seek(self.begin)
-                lines = [line.strip() for line in file if re.search(r"\b(emerg|crit|error)\b", line)]
+                lines = [line.strip() for line in file]
         except OSError:
             return ""
-        return f" ({lines[-1][-300:]})" if lines else ""
+        found = (line for level in ("emerg", "crit", "error") for line in lines if re.search(rf"\b{level}\b", line))
+        return next((f" ({line[-300:]})" for line in found), "")
 
 
 # ----------------------------------------------------------------------------------------------------------- as a service
@@ -480,7 +481,7 @@ class Deploy:
                 if release_at(url) != self.name:
                     stderr.seek(0)
                     told = " ".join(stderr.read().split())[-300:]
-                    raise Refused(f"The release does not start on trial: {told or 'it does not answer'}{log.tail()}; nothing was changed")
+                    raise Refused(f"The release does not start on trial: {told or 'it does not answer'}{log.fault()}; nothing was changed")
                 self.judge(url, "The release fails its trial, so nothing was changed")
             finally:
                 server.terminate()
@@ -508,7 +509,7 @@ class Deploy:
         old, log = self.previous, ErrorLog(os.path.join(self.engine.log_path, "error.log"))
         problem = self.enforce(self.name, self.engine, old)
         if not problem and not until(lambda: self.answers, self.answer_seconds):
-            problem = f"{self.engine.url} does not answer with the new release{log.tail()}"
+            problem = f"{self.engine.url} does not answer with the new release{log.fault()}"
         problem = problem or self.health(self.engine.url)
         if not problem:
             return ""

@@ -289,3 +289,13 @@ def test_what_a_detached_process_does_is_done(tmp_path: Path) -> None:
     os.waitpid(child, 0)
     assert not (tmp_path / "c").exists()
     assert release.until((tmp_path / "c").exists, 5)
+
+
+def test_the_gravest_fault_since_then_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "error.log"
+    log.write_text("[emerg] long ago\n")
+    told = release.ErrorLog(str(log))
+    assert told.fault() == "" and release.ErrorLog(str(tmp_path / "none")).fault() == ""
+    with log.open("a") as file:
+        file.write("[alert] limit\n[error] first\n[emerg] bind() failed\n[emerg] still could not bind()\n")
+    assert told.fault() == " ([emerg] bind() failed)"
