@@ -76,7 +76,7 @@ def page(results: dict[str, t.Any], about: dict[str, t.Any]) -> str:
         for sentence in missed(fault, found)
     ]
     ran = "\n".join(
-        f"- {engine} {on['engine']} on Debian {on['debian']}, {on['date']}, commit {on['commit']}"
+        f"- {engine} {on['engine']} on Debian {on['debian']}, {on['date']}, commit {on['commit']}, load {on['load']}"
         for engine in engines
         for on in [about[engine]]
     )
@@ -103,6 +103,7 @@ Missed of what is wanted:{chr(10) + chr(10).join(sentences) if sentences else " 
   request fails only where its answer does.
 - *sent twice*: the connection was lost before the first byte of the answer, so the client asked once more, as pip does.
 - Bold is a miss.
+- *load* is the load average of the last 15 minutes. A busy machine makes it slower, and outages longer; counts are sound.
 
 Not here: faults of the certificate that clients see, since mirrors do not speak TLS to clients yet.
 """

@@ -188,6 +188,7 @@ def main() -> int:
                 if "broken" in found:
                     break
         if len(chosen) == len(faults.FAULTS) and len(results) == len(chosen) and not options.quick:
+            seen["load"] = f"{os.getloadavg()[2]:.1f}"
             report.write(HERE, engine, seen, results)
             say(f"wrote the part of {engine} in RESULTS.md and results.json")
     for sentence in misses:

@@ -48,7 +48,7 @@ def test_what_is_missed(report: ModuleType, found: dict, misses: int) -> None:
 
 
 def test_each_engine_has_its_part(report: ModuleType, tmp_path: Path) -> None:
-    seen = {"engine": "1.2.3", "debian": "12.1", "date": "2026-01-01", "commit": "abc"}
+    seen = {"engine": "1.2.3", "debian": "12.1", "date": "2026-01-01", "commit": "abc", "load": "1.0"}
     name = report.faults.FAULTS[0].name
     report.write(tmp_path, "nginx", seen, {name: counted(warm=0)})
     report.write(tmp_path, "apache", seen, {name: counted(warm=7)})
