@@ -40,6 +40,15 @@ options:
     description: The user that the cache belongs to. It need not exist yet.
     type: str
     default: www-data
+  engine:
+    description: The web server that is to serve.
+    type: str
+    default: nginx
+  sites:
+    description: The sites as the inventory gives them. One that needs what O(engine) cannot do is in the way.
+    type: list
+    elements: raw
+    default: []
   min_free:
     description: Bytes that have to stay free on the filesystem of O(cache_path), as a number with an optional C(k), C(m) or C(g).
     type: str
@@ -82,9 +91,11 @@ import os
 import pwd
 import re
 import ssl
+from collections.abc import Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.engines import refusals
 from ..module_utils.host import can_listen, cannot_hold, free_bytes, listeners, running_pid, used_bytes
 
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -105,7 +116,7 @@ def sha256(path: str) -> str:
 
 
 def problems(params: dict, own_pid: int, free: int) -> list[str]:
-    found = []
+    found = refusals(params["engine"], [site for site in params["sites"] if isinstance(site, Mapping)])
     if os.geteuid():
         user = pwd.getpwuid(os.geteuid()).pw_name
         found.append(f"The role mirror installs a service but runs as {user}; set become to true or log in as root.")
@@ -151,6 +162,8 @@ def main() -> None:
             "programs": {"type": "list", "elements": "str", "required": True},
             "cache_path": {"type": "path", "required": True},
             "user": {"type": "str", "default": "www-data"},
+            "engine": {"type": "str", "default": "nginx"},
+            "sites": {"type": "list", "elements": "raw", "default": []},
             "min_free": {"type": "str", "required": True},
             "ca_path": {"type": "path", "required": True},
         },

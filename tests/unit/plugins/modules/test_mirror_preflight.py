@@ -8,6 +8,7 @@ import socket
 import ssl
 
 import pytest
+from ansible_collections.nearby.mirrors.plugins.module_utils import engines
 from ansible_collections.nearby.mirrors.plugins.modules.mirror_preflight import problems, size
 
 BUNDLE = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
@@ -25,7 +26,16 @@ def root(monkeypatch):
 
 
 def found(own_pid=0, free=10 << 30, **changes):
-    params = {"addresses": ["127.0.0.1"], "port": 65000, "cache_path": "/c", "user": "root", "min_free": "2g", "ca_path": BUNDLE}
+    params = {
+        "addresses": ["127.0.0.1"],
+        "port": 65000,
+        "cache_path": "/c",
+        "user": "root",
+        "engine": "nginx",
+        "sites": [],
+        "min_free": "2g",
+        "ca_path": BUNDLE,
+    }
     return problems(params | changes, own_pid, free)
 
 
@@ -38,6 +48,13 @@ def test_a_held_port_names_the_holder(held):
     assert f"Port {held} on 127.0.0.1 is held by" in sentence and f"process {os.getpid()}" in sentence
     assert found(port=held, addresses=["0.0.0.0"])
     assert found(port=held, addresses=["127.0.0.2"]) == []
+
+
+def test_a_site_that_needs_what_the_engine_lacks(monkeypatch):
+    monkeypatch.setitem(engines.ENGINES, "slow", (engines.Limit("speed", "It is slow.", options=("fast",)),))
+    sites = ["pypi", {"type": "pypi", "fast": False}, {"name": "tools", "fast": True}]
+    assert found(engine="slow", sites=sites) == ["Site 'tools': fast is not to be had with mirror_engine 'slow'. It is slow."]
+    assert "set one of apache, nginx" in found(engine="varnish")[0]
 
 
 def test_without_root(monkeypatch):
