@@ -193,6 +193,7 @@ def halved(lab: Lab) -> None:
         if number % 3 == 0:
             with path.open("r+b") as file:
                 file.truncate(path.stat().st_size // 2)
+    lab.bad = lab.warm
 
 
 def flipped(lab: Lab) -> None:
@@ -430,7 +431,13 @@ FAULTS = [
     Fault("disk_wiped", "all that is stored is deleted", wiped),
     Fault("stored_heads_overwritten", "64 bytes at the begin of each third stored file", heads_overwritten),
     Fault("stored_emptied", "each third stored file is empty", emptied),
-    Fault("stored_halved", "each third stored file ends half-way", halved),
+    Fault(
+        "stored_halved",
+        "each third stored file ends half-way; a scrub follows",
+        halved,
+        after=scrubbed,
+        wanted={"warm": ANY, "wrong": ANY, "stored": ANY},
+    ),
     Fault(
         "stored_bits_flipped",
         "one bit in each of 30 stored files, then a scrub",

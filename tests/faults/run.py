@@ -82,6 +82,9 @@ class Run(hosts.Lab):
         # A page of 4,000 files and a file of 5 MB are among them, but rarely.
         self.warm = self.all_of([*self.warm_names, "few-megabytes"], fault.site) + self.pages("large", fault.site)
         asked = self.ask(self.warm)["kinds"]["asked"]
+        if asked["failed"]:  # by what the fault before has left behind, which was counted there
+            self.on(hosts.MIRROR, f"systemctl stop nearby-mirror; rm -rf {hosts.CACHE}/*; systemctl start nearby-mirror")
+            asked = self.ask(self.warm)["kinds"]["asked"]
         if asked["failed"]:
             raise RuntimeError(f"before the fault {asked['failed']} of {asked['of']} fail already: {asked['reasons']}")
         if not fault.seconds:
@@ -185,8 +188,6 @@ def main() -> int:
                 say(f"{engine} {number:2}/{len(chosen)} {fault.name:32} {report.told(found)}{'  MISSED' if missed else ''}")
                 for line in [*found.get("notes", []), found.get("reasons", {}), *found.get("examples", [])] if missed else []:
                     print(f"           {line}")
-                if "broken" in found:
-                    break
         if len(chosen) == len(faults.FAULTS) and len(results) == len(chosen) and not options.quick:
             seen["load"] = f"{os.getloadavg()[2]:.1f}"
             report.write(HERE, engine, seen, results)
