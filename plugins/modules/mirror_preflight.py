@@ -122,7 +122,8 @@ def problems(params: dict, own_pid: int, free: int) -> list[str]:
         found.append(f"The role mirror installs a service but runs as {user}; set become to true or log in as root.")
     holders = list(listeners(params["port"]))
     for address in params["addresses"]:
-        own = any(own_pid in holder.pids and holder.address == address for holder in holders)
+        # Apache listens on all addresses of both kinds with one socket.
+        own = any(own_pid in holder.pids and holder.address in (address, "::") for holder in holders)
         if own or can_listen(address, params["port"]):
             continue
         other = next((holder for holder in holders if own_pid not in holder.pids), None)

@@ -66,6 +66,13 @@ def test_the_mirror_itself_may_hold_its_port(held):
     assert found(port=held, own_pid=os.getpid()) == []
 
 
+def test_the_mirror_itself_may_hold_its_port_for_both_kinds_of_addresses():
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server:
+        port = server.getsockname()[1]
+        assert found(port=port, own_pid=os.getpid(), addresses=["0.0.0.0", "::"]) == []
+        assert found(port=port, addresses=["0.0.0.0"])
+
+
 def test_disk_certificates_and_size(tmp_path):
     assert "1024 MiB free, less than mirror_min_free (2048 MiB)" in found(free=1 << 30)[0]
     assert "is no size" in found(min_free="lots")[0]
