@@ -187,21 +187,22 @@ class Scrub:
     def _scrub(self, site: Site, artifacts: list[Artifact], tally: Tally) -> None:
         """One site, from where its round stopped. Raises OutOfTime."""
         registry = REGISTRIES.get(site.type, Registry())
-        places = {
-            artifact: [registry.projects(artifact.path)[0], artifact.path, artifact.identity, str(artifact.unit)] for artifact in artifacts
-        }
+
+        def place(artifact: Artifact) -> list[str]:
+            return [registry.projects(artifact.path)[0], artifact.path, artifact.identity, str(artifact.unit)]
+
         cursor = self.state.after.get(site.name, [])
-        ahead = sorted((place, artifact) for artifact, place in places.items() if place > cursor)
+        ahead = sorted((artifact for artifact in artifacts if place(artifact) > cursor), key=place)
         tally.stored, tally.remaining, tally.after = len(artifacts), len(ahead), cursor[1] if cursor else ""
         failed: dict[str, int] = {}  # the projects in a row that upstream did not answer for, and how many artifacts came before
         answered = False
-        for number, (place, artifact) in enumerate(ahead):
+        for number, artifact in enumerate(ahead):
             self.clock.check()
             answers = self.upstream.answers if self.upstream else 0
             try:
                 verdict = self._judge(registry, site, artifact)
             except Away as reason:
-                failed.setdefault(place[0], number)
+                failed.setdefault(place(artifact)[0], number)
                 verdict = Verdict(UNKNOWN, "upstream could not be asked")
                 tally.message = str(reason)
             except OutOfTime:
@@ -209,26 +210,26 @@ class Scrub:
                     raise
                 # The next run would get no further, so it is passed over.
                 self._note(site, artifact, Verdict(UNKNOWN, "it takes longer than one run may take; raise time_limit or read_rate"), tally)
-                self._advance(site, place, len(ahead) - number - 1, tally)
+                self._advance(site, place(artifact), len(ahead) - number - 1, tally)
                 raise
             if self.upstream and self.upstream.answers > answers:
                 failed.clear()
                 answered = True
             self._note(site, artifact, verdict, tally)
-            self._advance(site, place, len(ahead) - number - 1, tally)
+            self._advance(site, place(artifact), len(ahead) - number - 1, tally)
             if len(failed) == PATIENCE:
                 # Back to the first of them; but if that is all that a run got at, past it, so that no project is in the way forever.
                 back = list(failed.values())[0 if answered else 1]
-                self._advance(site, ahead[back - 1][0] if back else cursor, len(ahead) - back, tally)
+                self._advance(site, place(ahead[back - 1]) if back else cursor, len(ahead) - back, tally)
                 tally.message = f"upstream is away, so this site was left: {tally.message}"
                 return
         tally.after = ""
         self.state.after.pop(site.name, None)
         self.state.finished[site.name] = self.today()
 
-    def _advance(self, site: Site, place: list[str], remaining: int, tally: Tally) -> None:
-        tally.after, tally.remaining = place[1] if place else "", remaining
-        self.state.after[site.name] = place
+    def _advance(self, site: Site, cursor: list[str], remaining: int, tally: Tally) -> None:
+        tally.after, tally.remaining = cursor[1] if cursor else "", remaining
+        self.state.after[site.name] = cursor
         self.state.save(at_once=False)
 
     def _note(self, site: Site, artifact: Artifact, verdict: Verdict, tally: Tally) -> None:

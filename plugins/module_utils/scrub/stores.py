@@ -22,7 +22,7 @@ class Foreign(Exception):
     """A file that is not one of the cache's, or not of a version that is known here. The text says what it is instead."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """One artifact of a store. `identity` is its route's, where the server keys it; `unit` is the size of its parts, 0 if it
     is stored as a whole; `file` is one of its files.
