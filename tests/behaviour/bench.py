@@ -410,7 +410,7 @@ class Mirror:
             path.unlink(missing_ok=True)
 
     def cached(self) -> list[Path]:
-        return [path for path in (self.root / "cache").rglob("*") if path.is_file()]
+        return [Path(folder, name) for folder, _folders, names in os.walk(self.root / "cache") for name in names]  # while it changes
 
     def errors(self) -> str:
         log = self.root / "log" / "error.log"
@@ -418,6 +418,12 @@ class Mirror:
 
     def get(self, target: str, headers: t.Mapping[str, str] | None = None, **options: t.Any) -> Reply:
         return fetch(self.address, target, headers, **options)
+
+    def attempt(self, target: str, headers: t.Mapping[str, str] | None = None) -> Reply | None:
+        """The reply; None where it hangs up instead."""
+        with contextlib.suppress(ConnectionError, http.client.HTTPException):
+            return self.get(target, headers, timeout=20)
+        return None
 
     def log(self, pattern: str) -> list[dict[str, t.Any]]:
         """The access log's lines whose path the pattern finds."""
