@@ -161,12 +161,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--engine", action="append", choices=ENGINES, help="may be given twice; default: both")
     parser.add_argument("--only", default="", metavar="REGEX", help="faults whose name it finds")
-    parser.add_argument("--quick", action="store_true", help="the faults that are marked so, with fewer requests")
+    parser.add_argument("--quick", action="store_true", help="the faults that are marked so, or those of --only, with fewer requests")
     parser.add_argument("--keep", action="store_true", help="leave the last engine's hosts as they are at the end")
     options = parser.parse_args()
     if os.geteuid():
         parser.error("this needs root")
-    chosen = [fault for fault in faults.FAULTS if re.search(options.only, fault.name) and (fault.quick or not options.quick)]
+    chosen = [fault for fault in faults.FAULTS if re.search(options.only, fault.name) and (fault.quick or not options.quick or options.only)]
     if not chosen:
         parser.error(f"no fault's name has {options.only!r} in it; there are {', '.join(fault.name for fault in faults.FAULTS)}")
     engines = options.engine or list(ENGINES)
