@@ -160,7 +160,11 @@ def spare(world: World, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[
             name: world.mirror.variables[name] for name in world.mirror.variables if "timeout" in name or name == "mirror_resolvers"
         }
         small = {"mirror_artifact_max_size": "24m", "mirror_index_max_size": "24m", "mirror_min_free": "4m", "mirror_slice_size": "1m"}
-        names = {"mirror_addresses": ["127.0.0.1", "::1"], "mirror_aliases": ["front.test", "*.pool.test", "default"], "__mirror_has_ipv6": True}
+        names = {
+            "mirror_addresses": ["127.0.0.1", "::1"],
+            "mirror_aliases": ["front.test", "*.pool.test", "default"],
+            "__mirror_has_ipv6": True,
+        }
         mirror = bench.Mirror(root, world.mirror.engine, sites, **variables, **small, **names)
         mirror.render()
         for rule in world.breakage:

@@ -8,7 +8,6 @@ The second mirror's cache lies on a small filesystem of its own for these rows, 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import subprocess
 import threading
@@ -16,19 +15,12 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from bench import ACCEPT, PIP, Fresh, Mirror, Reply, age, at_once, good, show, until
+from bench import ACCEPT, Fresh, Mirror, age, at_once, good, show, until
 from promises import patient, promise
 from registry import HTML, JSON
 
 Make = t.Callable[..., Fresh]
 MEGABYTE = 1_000_000
-
-
-def ask(mirror: Mirror, path: str, headers: dict[str, str] | None = None) -> Reply | None:
-    """The reply; None where the mirror hangs up instead."""
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        return mirror.get(path, headers, timeout=20)
-    return None
 
 
 @contextlib.contextmanager
@@ -73,7 +65,7 @@ def failures(mirror: Mirror, projects: list[Fresh], files: bool = True) -> list[
         project = projects[number]
         wanted = [(project.index, {"Accept": ACCEPT[kind], "Accept-Encoding": "gzip"}, project.page(kind)) for kind in (JSON, HTML)]
         wanted += [(project.file, {}, project.content)] if files else []
-        replies = [(ask(mirror, path, headers), body) for path, headers, body in wanted]
+        replies = [(mirror.attempt(path, headers), body) for path, headers, body in wanted]
         return [reply and show(reply) or "no answer" for reply, body in replies if not reply or not good(reply, body)]
 
     return [failure for some in at_once(len(projects), one) for failure in some]
@@ -166,20 +158,3 @@ def test_the_cache_keeps_its_size_and_makes_room(spare: Mirror, fresh: Make) -> 
         (folder / "others").write_bytes(bytes(free(folder) - MEGABYTE))
         assert until(lambda: free(folder) >= 4 << 20, 15, 0.5), f"{free(folder)} bytes are free"
         assert failures(spare, projects[-3:] + projects[:3]) == []
-
-
-@promise("disk")
-@patient
-@pytest.mark.parametrize("harm", ["deleted", "emptied", "overwritten", "cut"])
-def test_damage_while_it_runs(spare: Mirror, fresh: Make, harm: str) -> None:
-    """Every stored object at once: the first request may find the damage, the next ones are served right."""
-    projects = [fresh(size=50_000, kinds="wheel") for _number in range(5)]
-    assert failures(spare, projects) == []
-    for path in spare.cached():
-        content = path.read_bytes()
-        path.unlink()
-        if harm != "deleted":
-            path.write_bytes({"emptied": b"", "overwritten": b"x" * len(content), "cut": content[:40]}[harm])
-    failures(spare, projects)
-    assert [failures(spare, projects) for _time in range(3)] == [[], [], []]
-    assert good(spare.get(projects[0].index, {"Accept": PIP}), projects[0].page(JSON), JSON)

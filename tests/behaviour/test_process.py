@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import http.client
 import os
 import shutil
 import signal
@@ -24,19 +23,12 @@ Make = t.Callable[..., Fresh]
 SIZE = 3_000_000  # more than two slices of the second mirror
 
 
-def ask(mirror: Mirror, path: str) -> Reply | None:
-    """The reply; None where there is none."""
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        return mirror.get(path, timeout=20)
-    return None
-
-
 @contextlib.contextmanager
 def downloads(mirror: Mirror, projects: list[Fresh]) -> t.Iterator[Callable[[], list[Reply | None]]]:
     """Cold files on their way, each to two clients, slowly; gives what waits for the replies."""
     faults = [(project.registry, project.registry.fault(path=project.pattern, rate=SIZE)) for project in projects]
     with concurrent.futures.ThreadPoolExecutor(2 * len(projects)) as pool:
-        futures = [pool.submit(ask, mirror, project.file) for project in projects * 2]
+        futures = [pool.submit(mirror.attempt, project.file) for project in projects * 2]
         time.sleep(0.4)
         yield lambda: [future.result() for future in futures]
     for registry, number in faults:
@@ -81,10 +73,10 @@ def test_workers_that_are_killed(spare: Mirror, fresh: Make) -> None:
         for worker in workers:
             with contextlib.suppress(ProcessLookupError):  # it may have ended by itself after a reload
                 os.kill(worker, signal.SIGKILL)
-            assert until(lambda: (reply := ask(spare, warm.file)) and good(reply, warm.content), 5, 0.02)
+            assert until(lambda: (reply := spare.attempt(warm.file)) and good(reply, warm.content), 5, 0.02)
         for reply, project in zip(replies(), projects * 2, strict=True):
             assert not reply or not reply.complete or good(reply, project.content), show(reply)
-    assert until(lambda: (reply := ask(spare, warm.file)) and good(reply, warm.content), 5, 0.02)
+    assert until(lambda: (reply := spare.attempt(warm.file)) and good(reply, warm.content), 5, 0.02)
     assert spare.process and spare.process.poll() is None, "the server ended"
     stored_right(spare, [warm, *projects])
 

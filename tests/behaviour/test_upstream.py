@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import typing as t
 from pathlib import Path
 
@@ -15,13 +13,6 @@ from promises import patient, promise, table
 from registry import HTML, JSON
 
 Make = t.Callable[..., Fresh]
-
-
-def ask(mirror: Mirror, path: str, headers: dict[str, str] | None = None) -> Reply | None:
-    """The reply; None where the mirror hangs up instead."""
-    with contextlib.suppress(http.client.HTTPException, ConnectionError):
-        return mirror.get(path, headers, timeout=10)
-    return None
 
 
 def refused(reply: Reply | None) -> bool:
@@ -156,7 +147,7 @@ def test_a_page_that_cannot_be_rewritten(mirror: Mirror, fresh: Make, fault: dic
     project = fresh()
     project.registry.fault(path=project.pattern, **fault)
     for _time in range(2):
-        reply = ask(mirror, project.index, {"Accept": ACCEPT[kind], "Accept-Encoding": "gzip"})
+        reply = mirror.attempt(project.index, {"Accept": ACCEPT[kind], "Accept-Encoding": "gzip"})
         assert refused(reply), reply and show(reply)
     project.registry.heal()
     assert good(mirror.get(project.index, {"Accept": ACCEPT[kind]}), project.page(kind), kind)
@@ -196,7 +187,7 @@ def test_a_part_that_says_it_is_another_one(mirror: Mirror, fresh: Make, lie: st
     value = lie and lie.format(size=size, last=size - 1, end=size + 4)
     project.registry.fault(path=project.pattern, headers={"Content-Range": value})
     for headers in {}, {"Range": "bytes=10-19"}:
-        reply = ask(mirror, project.file, headers)
+        reply = mirror.attempt(project.file, headers)
         assert refused(reply) or reply and reply.body in (project.content, project.content[10:20]), reply and show(reply)
     project.registry.heal()
     assert good(mirror.get(project.file), project.content)
@@ -209,7 +200,7 @@ def test_interim_responses(mirror: Mirror, fresh: Make, status: int) -> None:
     project = fresh()
     project.registry.fault(path=project.pattern, interim=status)
     for path, body in (project.index, project.page(HTML)), (project.file, project.content):
-        reply = ask(mirror, path)
+        reply = mirror.attempt(path)
         assert refused(reply) or reply and good(reply, body), reply and show(reply)
         assert not reply or reply.seconds < 1.5, "the client is left waiting"
     project.registry.heal()
