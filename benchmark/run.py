@@ -178,6 +178,8 @@ def main() -> int:
             with contextlib.ExitStack() as stack:
                 registry = stage.Registry()
                 stack.callback(registry.close)
+                for case in hits.CASES:
+                    registry.files(case.project)  # content is made when it is first wanted, which may take longer than a mirror waits
                 static = stack.enter_context(stage.static(folder / "static"))
                 mirrors = [stack.enter_context(stage.mirror(folder / engine, registry, engine)) for engine in stage.bench.ENGINES]
                 if "hits" in parts:
