@@ -273,7 +273,7 @@ def certificate(
 
 
 # Apache asks the host's own resolver and does not run as root: it sees the bench's hosts in the place of this machine's.
-NAMESPACE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+NAMESPACE = ["unshare", "--mount", "--propagation", "slave", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
 APACHE = """
 test ! -e hosts || mount --bind hosts /etc/hosts
 echo hosts: files > nsswitch.conf
