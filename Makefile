@@ -36,7 +36,7 @@ setup: .venv/controller $(LINK)
 setup-test: .venv/test $(LINK)
 
 host: ## install the Debian packages that the tests need (root)
-	tests/host-packages nginx apache2 libnss-wrapper wrk podman runc iptables nftables netavark aardvark-dns openssh-client \
+	tests/host-packages nginx apache2 libnss-wrapper faketime wrk podman runc iptables nftables netavark aardvark-dns openssh-client \
 		mmdebstrap gpg mount debian-archive-keyring ca-certificates
 
 quickstart: setup ## a mirror on this machine at 127.0.0.1:8080, and real installs through it (root)
@@ -53,7 +53,7 @@ test: setup-test host ## everything: lint, unit, static, behaviour, nodes, scrub
 	$(BIN)/nox -s lint unit static behaviour nodes scrub deploy clients quickstart molecule
 
 test-fast: setup-test ## what needs neither root nor containers
-	tests/host-packages nginx apache2 libnss-wrapper
+	tests/host-packages nginx apache2 libnss-wrapper faketime
 	$(BIN)/nox -s lint unit static behaviour nodes
 
 benchmark: setup-test host ## measure hits, cold herds, other proxies and deploys; writes benchmark/RESULTS.md (root)
