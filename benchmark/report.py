@@ -12,7 +12,7 @@ import subprocess
 import typing as t
 from pathlib import Path
 
-from peers import DEVPI, PROXPI
+from peers import DEVPI, GIVE_UP, HERD, PROXPI, RATE
 
 # What must be reached: where it stands in the results, at least or at most, how much.
 FLOORS = [
@@ -260,7 +260,8 @@ Reached by the middle one of three loads, but missed under one of them:{alone}
 - The other proxies are in front of the same registry, for the same pages and files, asked as the mirrors are, with
   {peers["connections"]} connections; medians of {peers["repetitions"]} turns of 1 s, or of 5 s where one answer takes long. Of each answer the status is
   checked, and once that it is the same file, or a page of the same files. *bytes* and *bytes from upstream* are bodies; the latter
-  from the first request to the last.
+  from the first request to the last. The herd is given {GIVE_UP:.0f} s, in which {GIVE_UP * RATE / HERD[2]:.0f} times the file fit through the line; who
+  has not got all of it by then has failed.
   - nginx, single tier: `single-tier.conf`, which stores what upstream sent, and rewrites and compresses it at every hit.
   - squid: Squid {on["squid"]} as an accelerator (`squid.conf`). It does not rewrite, so the links of its pages lead past it.
   - proxpi: {", ".join(PROXPI)}; one process, since its index is kept in memory, with 64 threads, and told to wait for downloads.
