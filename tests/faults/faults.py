@@ -200,18 +200,17 @@ def flipped(lab: Lab) -> None:
     """One bit in each of 30 stored files."""
     wanted = [lab.local.projects[name].artifacts[0] for name in lab.warm_names]
     lab.bad = [lab.files(name)[0] for name in lab.warm_names]
-    paths, done = stored(lab), 0
+    paths = stored(lab)
     for artifact in wanted:
+        copies = 0
         for path in paths:
-            body = path.read_bytes()
-            if (at := body.find(artifact.content)) >= 0:
+            if (at := path.read_bytes().find(artifact.content)) >= 0:
                 with path.open("r+b") as file:
                     file.seek(at + len(artifact.content) // 2)
-                    file.write(bytes([body[at + len(artifact.content) // 2] ^ 1]))
-                done += 1
-                break
-    if done != len(wanted):
-        raise RuntimeError(f"found {done} of {len(wanted)} files in the cache")
+                    file.write(bytes([artifact.content[len(artifact.content) // 2] ^ 1]))
+                copies += 1
+        if not copies:
+            raise RuntimeError(f"{artifact.filename} is not in the cache")
     lab.count("bad before the scrub", lab.ask(lab.bad)["kinds"]["asked"]["failed"], len(lab.bad))
 
 

@@ -166,7 +166,9 @@ def main() -> int:
     options = parser.parse_args()
     if os.geteuid():
         parser.error("this needs root")
-    chosen = [fault for fault in faults.FAULTS if re.search(options.only, fault.name) and (fault.quick or not options.quick or options.only)]
+    chosen = [
+        fault for fault in faults.FAULTS if re.search(options.only, fault.name) and (fault.quick or not options.quick or options.only)
+    ]
     if not chosen:
         parser.error(f"no fault's name has {options.only!r} in it; there are {', '.join(fault.name for fault in faults.FAULTS)}")
     engines = options.engine or list(ENGINES)
