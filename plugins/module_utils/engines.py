@@ -37,7 +37,8 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
         Limit(
             "refresh-in-front",
             "The first client that asks for an expired page waits while it is refreshed; the others get the expired one meanwhile.",
-            r"test_50_clients_of_one_expired_page\[apache-changed|test_a_slow_refresh_delays_nobody_just_after_expiry|test_cache_status",
+            r"test_50_clients_of_one_expired_page\[apache-changed|test_a_slow_refresh_delays_nobody_just_after_expiry|test_cache_status"
+            r"|test_who_waits_for_a_lapsed_page_waits_together\[apache-changed",
         ),
         Limit(
             "one-size",
@@ -46,6 +47,11 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
         Limit(
             "lengths",
             "A page that its upstream sends neither compressed nor with its length is fetched for each client.",
+        ),
+        Limit(
+            "mislabelled",
+            "A page that its upstream calls compressed though it is not is passed on as it came.",
+            r"test_a_page_that_cannot_be_rewritten\[apache-gzip that is none",
         ),
     ),
 }
