@@ -248,11 +248,11 @@ def reloads(lab: Lab) -> None:
         time.sleep(1)
 
 
-MASTER = "read -r master < /run/nearby-mirror/mirror.pid"
+MASTER = "master=$(cat /run/nearby-mirror/mirror.pid)"
 
 
 def kills_worker(lab: Lab) -> None:
-    lab.on(MIRROR, f"{MASTER}; read -r worker others < /proc/$master/task/$master/children; kill -9 $worker")
+    lab.on(MIRROR, f"{MASTER}; set -- $(cat /proc/$master/task/$master/children); kill -9 $1")
 
 
 def kills_master(lab: Lab) -> None:
