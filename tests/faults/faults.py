@@ -376,7 +376,7 @@ def digest(path: Path) -> str:
 # ---------------------------------------------------------------------------------------------------------------- list
 
 FAULTS = [
-    Fault("upstream_refused_expired", "refuses connections", vanishes, wanted=DEAD, quick=True),
+    Fault("upstream_refused_expired", "refuses connections", vanishes, wanted=DEAD),
     Fault("upstream_hung_expired", "takes requests and says nothing", answers(hang=True), wanted=DEAD),
     Fault("upstream_slow", "takes 1 s to begin, then 50 KB/s", answers(delay=1, rate=50_000)),
     *(
@@ -394,7 +394,6 @@ FAULTS = [
         after=scrubbed,
         wanted=UNSEEN,
         seconds=0,
-        quick=True,
     ),
     Fault("upstream_wrong_bytes_of_pages", "pages' wrong bytes of the right length", cut(corrupt=True, origin="index"), wanted=BROKEN),
     Fault("upstream_redirect_loop", "redirects each page to itself", cut(redirect="self", origin="index"), wanted=DEAD),
