@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..http import MEBIBYTE, Client, HttpError
+from ..mirror_document import VERSION
 from ..simple_api import strongest
 from .base import Allowed, BadInput, Registry, Site
 from .locks import Locks, read_locks
@@ -43,7 +44,6 @@ __all__ = [
 # Types that are not here tell no digests: their artifacts are checked against lock files only.
 REGISTRIES: dict[str, Registry] = {"pypi": PyPI()}
 STORES: dict[str, Callable[[str], Store]] = {"nginx": NginxStore, "apache": ApacheStore}
-VERSION = 1
 CHUNK = MEBIBYTE
 # So many projects in a row without an answer, and the registry counts as away.
 PATIENCE = 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -88,6 +89,16 @@ def test_telling_changes_nothing(play, given, bad, tmp_path, changes):
     result = play(scrub, **given, **changes)
     assert result["changed"] is False and not any(entry["purged"] for entry in result["bad"]) and not (tmp_path / "state.json").exists()
     assert play(scrub, **given)["changed"] is True
+
+
+def test_its_defaults_are_where_the_role_puts_things():
+    root = Path(__file__).resolve().parents[4]
+    defaults = yaml.safe_load((root / "roles/mirror/defaults/main.yml").read_text())
+    constants = yaml.safe_load((root / "roles/mirror/vars/main.yml").read_text())
+    options = yaml.safe_load(scrub.DOCUMENTATION)["options"]
+    assert options["document"]["default"] == f"{defaults['mirror_config_path']}/current/www/mirror.json"
+    assert options["cache_path"]["default"] == defaults["mirror_cache_path"]
+    assert options["state_file"]["default"] == f"{constants['__mirror_state_path']}/scrub.json"
 
 
 def test_documentation_has_every_parameter(play, given):
