@@ -141,7 +141,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def spare(world: World, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[bench.Mirror]:
-    """A second mirror with a small cache, for rows that would disturb others; it also listens on ``[::1]``, and has further names.
+    """A second mirror with a small cache, for rows that would disturb others; it also listens on all addresses, and has further names.
 
     Its sites: ``pypi`` and ``brief`` as in the world, ``ask`` (generic, with query), ``literal`` and ``aaaa`` (registries at ``[::1]``).
     """
@@ -159,9 +159,9 @@ def spare(world: World, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[
         variables = {
             name: world.mirror.variables[name] for name in world.mirror.variables if "timeout" in name or name == "mirror_resolvers"
         }
-        small = {"mirror_artifact_max_size": "24m", "mirror_index_max_size": "24m", "mirror_min_free": "4m", "mirror_slice_size": "1m"}
+        small = {"mirror_artifact_max_size": "24m", "mirror_index_max_size": "1m", "mirror_min_free": "4m", "mirror_slice_size": "1m"}
         names = {
-            "mirror_addresses": ["127.0.0.1", "::1"],
+            "mirror_addresses": ["0.0.0.0", "::1"],
             "mirror_aliases": ["front.test", "*.pool.test", "default"],
             "__mirror_has_ipv6": True,
         }

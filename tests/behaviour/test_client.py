@@ -13,7 +13,7 @@ import typing as t
 import urllib.parse
 
 import pytest
-from bench import ACCEPT, Fresh, Mirror, World, at_once, good, raw, show
+from bench import ACCEPT, Fresh, Mirror, World, at_once, fetch, good, raw, show
 from promises import promise, table
 from registry import HTML, JSON
 
@@ -48,6 +48,15 @@ def test_every_name_of_the_mirror(mirror: Mirror, fresh: Make) -> None:
             assert good(mirror.get(project.index, {"Host": host + port}), project.page(HTML)), host + port
     assert good(mirror.get(f"http://mirror.test:8080{project.index}", {"Host": "mirror.test:8080"}), project.page(HTML))
     assert len(project.asked()) == 1
+
+
+@promise("closed")
+def test_the_address_that_a_client_connected_to(spare: Mirror, fresh: Make) -> None:
+    """It is a name of the mirror, and no other address is."""
+    project = fresh()
+    for port in "", f":{spare.address[1]}":
+        assert good(fetch(("127.0.0.7", spare.address[1]), project.index, {"Host": f"127.0.0.7{port}"}), project.page(HTML))
+        assert fetch(("127.0.0.7", spare.address[1]), project.index, {"Host": f"127.0.0.8{port}"}).status == 421
 
 
 @promise("closed")
