@@ -57,8 +57,6 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
 }
 
 
-
-
 def refusals(engine: str, sites: Iterable[Mapping[str, Any]]) -> list[str]:
     """Why an engine cannot offer sites as the inventory gives them: a sentence for each reason, none where it can."""
     if engine not in ENGINES:
