@@ -321,20 +321,36 @@ def converges(lab: Lab, host: str, **variables: t.Any) -> bool:
     return first.code == 0 and second.code == 0 and second.changed == 0
 
 
+RELEASE = "The release is in force"  # the task that touches what runs
+
+
 def deploy_killed(lab: Lab) -> None:
-    """Deploys of another configuration each are killed after their first, second, ... change; each time the next one goes through."""
+    """Deploys are killed after their third, sixth, ... task; and of the task that touches what runs others, each a bit later.
+
+    Those of the second kind have another configuration each, and the next deploy has to go through.
+    """
     points = unserved = unconverged = 0
-    for point in range(1, 30):
-        variables = {"mirror_inactive": f"{70 + point}d"}
-        played = lab.start_deploy(kill_after=point, **variables).result(check=False)
+
+    def served() -> bool:
+        return not lab.ask(lab.warm)["kinds"]["asked"]["failed"]
+
+    for results in range(3, 60, 3):
+        played = lab.killed_deploy(MIRROR, kill={"results": results}, mirror_inactive="70d")
         if not played.killed:
             break
         points += 1
-        lab.note(f"killed after: {played.killed}")
-        unserved += lab.ask(lab.warm)["kinds"]["asked"]["failed"] > 0
-        unconverged += not converges(lab, MIRROR, **variables)
-    if played.code or not points:
-        raise RuntimeError(f"after {points} deploys that were killed one ended with {played.code}: {played.output[-800:]}")
+        unserved += not served()
+    unconverged += not converges(lab, MIRROR, mirror_inactive="70d")
+    for number, seconds in enumerate((0.5, 1, 1.5, 2, 3, 4, 6)):
+        variables = {"mirror_inactive": f"{71 + number}d"}
+        played = lab.killed_deploy(MIRROR, kill={"task": RELEASE, "seconds": seconds}, **variables)
+        if not played.killed:
+            break
+        points += 1
+        unserved += not served()
+        if not converges(lab, MIRROR, **variables):
+            unconverged += 1
+            lab.note(f"does not converge when killed {played.killed}")
     lab.count("serving after a kill", unserved, points)
     lab.count("convergence after a kill", unconverged, points)
     lab.deploy()
@@ -343,16 +359,21 @@ def deploy_killed(lab: Lab) -> None:
 def fresh_deploy_killed(lab: Lab) -> None:
     """A first deploy is killed after its first change, the next one after its own first, and so on until there is nothing to change.
 
-    Where one begins with a change that was seen already, it is let go on to the next one.
+    Where one begins with a change that was seen already, it is let go on to the next one. In between come kills in the last task.
     """
     seen: set[str] = set()
-    after = 1
-    while (played := lab.start_deploy(host=FRESH, kill_after=after).result(check=False)).killed and after < 30:
-        after = after + 1 if played.killed in seen else 1
+    changes = 1
+    points = [{"task": RELEASE, "seconds": seconds} for seconds in (0.5, 1.5, 3)]
+    while len(seen) < 30:
+        played = lab.killed_deploy(FRESH, kill={"changes": changes})
+        if RELEASE in played.killed or not played.killed:
+            break
+        changes = changes + 1 if played.killed in seen else 1
         seen.add(played.killed)
-        lab.note(f"killed after: {played.killed}")
-    if played.code or not seen:
-        raise RuntimeError(f"after {len(seen)} deploys that were killed one ended with {played.code}: {played.output[-800:]}")
+        if len(seen) > 3 and points:  # the packages are there by now
+            seen.add(lab.killed_deploy(FRESH, kill=points.pop()).killed)
+    seen.discard("")  # one that had ended by then
+    lab.note(f"killed {sorted(seen)}")
     lab.count("convergence after kills", not converges(lab, FRESH), len(seen))
 
 

@@ -145,6 +145,12 @@ class Lab:
         """Run a script as root on a host; what it printed."""
         return command("podman", "exec", host, "bash", "-euo", "pipefail", "-c", script, check=check, **options).stdout
 
+    def killed_deploy(self, host: str, **options: t.Any) -> Played:
+        """A deploy that is killed, and with it what it runs on the host."""
+        played = self.start_deploy(host=host, **options).result(check=False)
+        self.on(host, "for each in /proc/[0-9]*; do if grep -aqs AnsiballZ_ $each/cmdline; then kill -9 ${each#/proc/}; fi; done")
+        return played
+
     # -- the registry and its names
 
     def registry(self, verb: str, **arguments: t.Any) -> t.Any:
@@ -212,8 +218,8 @@ class Lab:
     def play(self, playbook: str | Path, *arguments: str, check: bool = True, **variables: t.Any) -> Played:
         return self.start_play(playbook, *arguments, **variables).result(check)
 
-    def start_play(self, playbook: str | Path, *arguments: str, kill_after: int = 0, **variables: t.Any) -> Play:
-        """Start a playbook; with ``kill_after`` it is killed after so many changes."""
+    def start_play(self, playbook: str | Path, *arguments: str, kill: dict[str, t.Any] | None = None, **variables: t.Any) -> Play:
+        """Start a playbook; ``kill`` is the point at which it is to be killed (callbacks/killer.py)."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))} | {
             "ANSIBLE_CONFIG": str(self.folder / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / ".collections"),
@@ -222,11 +228,11 @@ class Lab:
             "MOLECULE_EPHEMERAL_DIRECTORY": str(self.folder),
             "MOLECULE_SCENARIO_NAME": SCENARIO,
         }
-        if kill_after:
+        if kill:
             environment |= {
                 "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callbacks"),
                 "ANSIBLE_CALLBACKS_ENABLED": "killer",
-                "FAULTS_KILL_AFTER": str(kill_after),
+                "FAULTS_KILL": json.dumps(kill),
             }
         told = {"lab_prefix": self.prefix, "lab_cache": str(self.mount), **self.variables, **variables}
         program = str(Path(sys.executable).parent / "ansible-playbook")
@@ -241,7 +247,7 @@ class Lab:
 
 @dataclasses.dataclass
 class Played:
-    """How a playbook ended; ``killed`` is the task after which it was killed, if it was."""
+    """How a playbook ended; ``killed`` is where it was killed, if it was."""
 
     code: int
     output: str
@@ -263,7 +269,7 @@ class Played:
 
     @property
     def killed(self) -> str:
-        found = re.search(r"^killed after: (.*)", self.output, re.MULTILINE)
+        found = re.search(r"^killed (.*)", self.output, re.MULTILINE)
         return found[1] if found else ""
 
 

@@ -1,20 +1,26 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kills the playbook's process group after so many tasks that changed something (FAULTS_KILL_AFTER)."""
+"""Kills the playbook's process group at a point that FAULTS_KILL says, a JSON object.
+
+{"results": n} after so many results of tasks; {"changes": n} after so many that changed something;
+{"task": text, "seconds": s} so long after a task began whose name has that text.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import threading
 
 from ansible.plugins.callback import CallbackBase
 
 DOCUMENTATION = r"""
 name: killer
 type: notification
-short_description: Kills the run after so many changes
+short_description: Kills the run at a point
 description: For the fault run only.
-requirements: [FAULTS_KILL_AFTER in the environment]
+requirements: [FAULTS_KILL in the environment]
 """
 
 
@@ -25,11 +31,19 @@ class CallbackModule(CallbackBase):
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self.left = int(os.environ["FAULTS_KILL_AFTER"])
+        self.point = json.loads(os.environ["FAULTS_KILL"])
+        self.results = self.changes = 0
+
+    def kill(self, where):
+        print(f"\nkilled {where}", flush=True)
+        os.killpg(0, signal.SIGKILL)
+
+    def v2_playbook_on_task_start(self, task, is_conditional):
+        if "task" in self.point and self.point["task"] in task.get_name():
+            threading.Timer(self.point["seconds"], self.kill, [f"{self.point['seconds']} s into: {task.get_name()}"]).start()
 
     def v2_runner_on_ok(self, result):
-        if result._result.get("changed"):
-            self.left -= 1
-            if not self.left:
-                print(f"killed after: {result.task_name}", flush=True)
-                os.killpg(0, signal.SIGKILL)
+        self.results += 1
+        self.changes += bool(result._result.get("changed"))
+        if self.results == self.point.get("results") or (result._result.get("changed") and self.changes == self.point.get("changes")):
+            self.kill(f"after: {result.task_name}")
