@@ -15,7 +15,7 @@ nobody could connect. A failure is a wrong status, a short body, a wrong digest,
 
 * a connection that cannot be made: it is tried again and again, and the time until it can is downtime;
 * a connection that is lost before the first byte of the answer: as RFC 9110, 9.2.2 allows, and as pip does, the request is sent once more,
-  on a new connection.
+  a quarter of a second later and on a new connection.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import time
 import typing as t
 
 CLIENTS, HERDS = 64, ("herd", "download")
-CONNECT_SECONDS, DOWN_SECONDS, RETRY_SECONDS = 3, 150, 0.05
+CONNECT_SECONDS, DOWN_SECONDS, RETRY_SECONDS, AGAIN_SECONDS = 3, 150, 0.05, 0.25
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -92,6 +92,7 @@ class Clients:
             except LostError:
                 if not last:
                     counts["retried"] += 1
+                    await asyncio.sleep(AGAIN_SECONDS)
                     continue
             except CutError:
                 reason = "cut"
