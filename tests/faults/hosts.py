@@ -148,7 +148,8 @@ class Lab:
     def killed_deploy(self, host: str, **options: t.Any) -> Played:
         """A deploy that is killed, and with it what it runs on the host."""
         played = self.start_deploy(host=host, **options).result(check=False)
-        self.on(host, "for each in /proc/[0-9]*; do if grep -aqs AnsiballZ_ $each/cmdline; then kill -9 ${each#/proc/}; fi; done")
+        # No other Python runs there.
+        self.on(host, "for each in /proc/[0-9]*; do if grep -qs ^python3 $each/comm; then kill -9 ${each#/proc/} || true; fi; done")
         return played
 
     # -- the registry and its names
