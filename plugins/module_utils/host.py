@@ -96,17 +96,22 @@ def can_listen(address: str, port: int) -> bool:
 
 
 def running_pid(pid_path: str, program: str, proc: str = "/proc") -> int:
-    """The process id in a pid file where that process lives and is the program, else 0: after a crash it may be a stranger's,
-    or that of a process that has ended and that nobody has asked for its exit status.
-    """
+    """The process id in a pid file where that process lives and is the program, else 0: after a crash it may be a stranger's."""
     try:
         with open(pid_path, encoding="ascii") as file:
             pid = int(file.read().strip())
-        with open(f"{proc}/{pid}/stat", encoding="utf-8", errors="replace") as stat:
-            state = stat.read().rpartition(")")[2].split()[0]
     except (OSError, ValueError):
         return 0
-    return pid if _program(proc, pid) == program and state not in "ZX" else 0
+    return pid if _program(proc, pid) == program and lives(pid, proc) else 0
+
+
+def lives(pid: int, proc: str = "/proc") -> bool:
+    """Whether there is such a process, and it has not ended without anybody asking for its exit status."""
+    try:
+        with open(f"{proc}/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def existing(path: str) -> str:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .health import examine
-from .host import running_pid
+from .host import lives, running_pid
 from .http import Client, HttpError
 
 CONFIGURATION, ENGINE, UNIT = "mirror.conf", "engine.json", "nearby-mirror.service"
@@ -314,15 +314,21 @@ class Bare:
         os.kill(pid, getattr(signal, engine.reload))
         return ""
 
-    def stop(self, engine: Engine, seconds: float = DRAIN_SECONDS) -> bool:
-        """Let it finish what is under way, for so long."""
+    def stop(self, engine: Engine, seconds: float = DRAIN_SECONDS, leave: bool = False) -> bool:
+        """Let it finish what is under way, for so long. To `leave` it is enough that it has let go of its port and its pid file:
+        Apache does so at once, and then serves to the end what is under way.
+        """
         pid = engine.pid
         if not pid:
             return False
+
+        def stopped() -> bool:
+            return engine.pid != pid if leave else not lives(pid)
+
         for kind, patience in ((engine.stop, seconds), ("SIGTERM", 5.0), ("SIGKILL", 5.0)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, getattr(signal, kind))
-            if until(lambda: not os.path.exists(f"/proc/{pid}") or engine.pid != pid, patience):
+            if until(stopped, patience):
                 break
         return True
 
@@ -364,7 +370,8 @@ class Systemd(Bare):
     def reload(self, engine: Engine) -> str:
         return run(["systemctl", "reload-or-restart", UNIT])
 
-    def stop(self, engine: Engine, seconds: float = DRAIN_SECONDS) -> bool:
+    def stop(self, engine: Engine, seconds: float = DRAIN_SECONDS, leave: bool = False) -> bool:
+        # The unit cannot start again before all of it has ended.
         stopped = super().stop(engine, seconds)
         run(["systemctl", "stop", UNIT])
         return stopped
@@ -530,7 +537,7 @@ class Deploy:
     def enforce(self, name: str, engine: Engine, other: Engine | None) -> str:
         """Have the server run that release, whoever ran before; what went wrong."""
         if other and other.process != engine.process:
-            self.service.stop(other)
+            self.service.stop(other, leave=True)
         self.releases.point(name)
         self.service.install(self.releases.folder(name))
         running = engine if engine.pid else other if other and other.pid else None

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 path = Path(sys.argv[2])
@@ -61,4 +62,4 @@ for number, act in {signal.SIGHUP: reload, signal.SIGTERM: stop, signal.SIGQUIT:
 Path(settings["pid"]).write_text(str(os.getpid()))
 threading.Thread(target=server.serve_forever, daemon=True).start()
 while True:
-    signal.pause()
+    time.sleep(0.05)
