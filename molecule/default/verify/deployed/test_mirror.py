@@ -44,6 +44,7 @@ def test_it_says_what_it_is(host: Host, mirror: str, settings: dict[str, Any]) -
     assert document["name"] == settings["inventory_hostname"]
     assert document["region"] == settings["mirror_region"]
     assert document["url"] == mirror
+    assert document["engine"] == settings.get("mirror_engine", "nginx")
     assert [(site["type"], site["index"]) for site in document["sites"]] == [("pypi", "/pypi/simple/")]
     assert document["sites"][0]["origins"] == ["http://files.upstream.test:8001"]
 

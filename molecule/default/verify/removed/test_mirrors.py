@@ -16,7 +16,7 @@ def test_nothing_listens(host: Host) -> None:
 
 def test_nothing_is_left(host: Host) -> None:
     assert host.check_output("find / -xdev -path /proc -prune -o -name '*nearby-mirror*' -print") == ""
-    assert not host.package("nginx").is_installed
+    assert not host.package("nginx").is_installed and not host.package("apache2-bin").is_installed
 
 
 def test_nothing_failed(host: Host) -> None:

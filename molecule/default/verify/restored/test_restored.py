@@ -12,7 +12,7 @@ from testinfra.host import Host
 
 testinfra_hosts = ["ansible://nodes"]
 
-MIRRORS = [f"{name}.default.test" for name in ("mirror12", "bare12", "mirror13", "bare13")]
+MIRRORS = [f"{name}.default.test" for name in ("mirror12", "bare12", "mirror13", "bare13", "apache13")]
 REFRESH_SECONDS = 60
 
 
