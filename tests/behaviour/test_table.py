@@ -749,6 +749,22 @@ def test_a_refresh_that_ends_early_leaves_the_page_as_it_was(mirror: Mirror, fre
 
 
 @promise("whole")
+@patient
+@pytest.mark.parametrize("kind", BOTH)
+@table("fault", {name: fault for name, fault in SHORT.items() if name != "unframed"})
+def test_a_late_refresh_that_ends_early_is_seen_by_nobody(mirror: Mirror, fresh: Make, fault: dict[str, t.Any], kind: str) -> None:
+    """Past both lifetimes a client waits for the refresh, and is not to get a part of it."""
+    project, headers = fresh("brief"), {"Accept": ACCEPT[kind], "Accept-Encoding": "gzip"}
+    before = mirror.get(project.index, headers).plain
+    project.registry.publish(project.name, "2.0")
+    project.registry.fault(path=project.pattern, cut=400, **fault)
+    age()
+    for _time in range(2):
+        reply = mirror.get(project.index, headers)
+        assert good(reply, before, kind) and reply.cache == "stale", show(reply)
+
+
+@promise("whole")
 @pytest.mark.parametrize("status", [403, 404, 410, 429, 500, 502, 503, 504])
 @pytest.mark.parametrize("what", ["index", "file"])
 def test_errors_are_not_kept(mirror: Mirror, fresh: Make, status: int, what: str) -> None:

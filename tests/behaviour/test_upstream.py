@@ -218,14 +218,19 @@ def test_an_empty_file(world: World, mirror: Mirror) -> None:
         assert mirror.get(f"/tools/{path}").cache == "hit"
 
 
-@promise("links")
+@promise("stale")
+@patient
 def test_a_redirect_that_leads_to_itself(mirror: Mirror, fresh: Make) -> None:
-    """The client is told, and stops by itself; the mirror asks once."""
-    project = fresh()
-    project.registry.fault(path=project.pattern, redirect=f"{project.registry.index_url}/simple/{project.name}/")
+    """It is no page: what was stored is served in its place."""
+    project, unseen = fresh("brief"), fresh("brief")
+    before = mirror.get(project.index)
+    for each in project, unseen:
+        each.registry.fault(path=each.pattern, redirect=f"{each.registry.index_url}/simple/{each.name}/")
+    age()
     reply = mirror.get(project.index)
-    assert (reply.status, reply["Location"]) == (302, project.index), show(reply)
-    assert len(project.asked()) == 1
+    assert good(reply, before.body) and reply.cache == "stale", show(reply)
+    assert mirror.get(unseen.index).status == 502
+    assert len(unseen.asked()) <= 4
 
 
 # ------------------------------------------------------------------------------------------------------ query, addresses

@@ -30,7 +30,9 @@ def to_socket(directive: Directive) -> bool:
     sockets = {
         upstream.value for upstream in http.own("upstream") if all(server.value.startswith("unix:") for server in upstream.own("server"))
     }
-    return directive.value.removeprefix("http://") in sockets
+    name = directive.value.removeprefix("http://").removesuffix("$request_uri")
+    chosen = [entry.arguments[-1] for each in http.own("map") if each.arguments[-1] == name for entry in each.inner]
+    return {*(chosen or [name])} <= sockets
 
 
 def faces_clients(directive: Directive) -> bool:
@@ -84,19 +86,23 @@ def keys_tell_bodies_apart(root: Directive) -> t.Iterator[str]:
     for location, _to in proxied(root):
         if not (caches := location.inherited("proxy_cache")):
             continue
-        if not (keys := location.own("proxy_cache_key")):
-            yield f"{location} caches without a key of its own"
+        if not (keys := location.inherited("proxy_cache_key")):
+            yield f"{location} caches without a key"
             continue
         route, _bar, rest = keys[0].value.partition("|")
         variables = set(VARIABLE.findall(rest))
-        if not re.fullmatch(r"[0-9a-f]{8,}", route):
-            yield f"{keys[0]} does not begin with a route"
-        if (other := seen.setdefault((caches[0].value, route), location)) is not location:
-            yield f"{keys[0]} begins with the route of {other}"
-        if "raw_path" not in variables:
-            yield f"{keys[0]} has not the path as it came in"
-        if ({"is_args", "args"} <= variables) != (location.arguments in fetched_with_query):
-            yield f"{keys[0]} and what is fetched do not agree on the query"
+        if "flight" in variables:  # who asks for the very same within one second
+            if route != "$request_uri":
+                yield f"{keys[0]} does not begin with what is asked for"
+        else:
+            if not re.fullmatch(r"[0-9a-f]{8,}", route):
+                yield f"{keys[0]} does not begin with a route"
+            if (other := seen.setdefault((caches[0].value, route), location)) is not location:
+                yield f"{keys[0]} begins with the route of {other}"
+            if "raw_path" not in variables:
+                yield f"{keys[0]} has not the path as it came in"
+            if ({"is_args", "args"} <= variables) != (location.arguments in fetched_with_query):
+                yield f"{keys[0]} and what is fetched do not agree on the query"
         for odd in variables:
             if (faces_clients(location) and odd.startswith("http_")) or odd in {"uri", "request_uri", "document_uri", "host"}:
                 yield f"{keys[0]} has ${odd}, of which a client may send many"
