@@ -174,7 +174,7 @@ def main() -> None:
                 result["diff"] = differences(releases.read(before), before, files)
             result["changed"] = not deploy.settled if module.check_mode else deploy()
     except Refused as error:
-        module.fail_json(msg=f"{error}.", **result)
+        module.fail_json(msg=" ".join(str(error).split()).rstrip(".") + ".", **result)
     module.exit_json(**result)
 
 
