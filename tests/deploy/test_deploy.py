@@ -96,6 +96,11 @@ def masters() -> list[int]:
     return found
 
 
+def workers(pid: int) -> list[int]:
+    """Ansible's own, each of which is in a session of its own."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def get(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=20) as response:
         return response.read()
@@ -327,7 +332,8 @@ def test_a_deploy_that_is_killed_leaves_a_mirror_that_serves_and_the_next_one_co
         module = re.match(r"process (\d+)", (STATE / "lock").read_text())
         assert module
         os.kill(int(module[1]), signal.SIGKILL)
-    os.killpg(killed.pid, signal.SIGKILL)
+    for pid in (*workers(killed.pid), killed.pid):
+        os.kill(pid, signal.SIGKILL)
     killed.wait()
     assert get(f"{mirror}{INDEX}") == page
     for changed in (True, False):
