@@ -11,7 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.nearby.mirrors.plugins.module_utils.host import can_listen, cannot_hold, free_bytes, listeners, running_pid, used_bytes
+from ansible_collections.nearby.mirrors.plugins.module_utils.host import (
+    can_listen,
+    cannot_hold,
+    free_bytes,
+    listeners,
+    running_pid,
+    used_bytes,
+)
 
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::1")])
