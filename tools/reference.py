@@ -145,6 +145,21 @@ def site_page() -> str:
     )
 
 
+def engines_page() -> str:
+    """The limits of each engine, from the list that the behaviour table and preflight read."""
+    from ansible_collections.nearby.mirrors.plugins.module_utils.engines import ENGINES
+
+    return paragraphs(
+        "Engines, and what they cannot do",
+        "Both render every route, and hold what a mirror promises (`tests/behaviour`), but for what stands here. A site that asks by an "
+        "option of its own for what an engine lacks is refused.",
+        *(
+            f"## {engine.capitalize()}\n\n| limit | |\n|---|---|\n" + "\n".join(f"| {limit.key} | {limit.sentence} |" for limit in limits)
+            for engine, limits in ENGINES.items()
+        ),
+    )
+
+
 def documented(kind: str, names: list[str]) -> dict[str, Any]:
     """By name, a role's argument spec, in its own order, or what ansible-doc says of a plugin."""
     if kind == "role":
@@ -175,8 +190,9 @@ def pages() -> dict[str, str]:
             found[f"{kind}-{name}.md"] = role_page(name, entry) if kind == "role" else plugin_page(kind, name, entry)
             short = entry.get("doc", entry)["short_description"]
             index.append(f"- [`{COLLECTION}.{name}`]({kind}-{name}.md): {markup(short).rstrip('.')}")
-    index.append("\n## Shapes\n\n- [Sites, resolved and published](site.md)")
+    index.append("\n## Shapes\n\n- [Sites, resolved and published](site.md)\n- [Engines, and what they cannot do](engines.md)")
     found["site.md"] = site_page()
+    found["engines.md"] = engines_page()
     found["README.md"] = NOTE + "# Reference\n" + "\n".join(index) + "\n"
     return found
 

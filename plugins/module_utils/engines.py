@@ -27,7 +27,18 @@ class Limit:
 
 
 ENGINES: dict[str, tuple[Limit, ...]] = {
-    "nginx": (),
+    "nginx": (
+        Limit(
+            "hung",
+            "While an upstream lets everybody wait, who asks for a page past twice its lifetime gets the stored one only after"
+            " mirror_index_timeout.",
+        ),
+        Limit(
+            "one-disk",
+            "Where cache and temporary files are on one filesystem and others fill it, files that are not stored yet arrive cut,"
+            " for about 10 s, until mirror_min_free has made room.",
+        ),
+    ),
     "apache": (
         Limit(
             "late-start",
