@@ -131,15 +131,38 @@ def cannot_hold(path: str, user: str) -> str:
     except KeyError:  # it comes with the web server
         owner = pwd.getpwuid(os.geteuid())
     try:
-        with tempfile.TemporaryDirectory(prefix=".nearby-mirror-", dir=existing(path)) as folder:
-            body, place = os.path.join(folder, "body"), os.path.join(folder, "place")
-            with open(body, "wb") as file:
-                file.write(b"body")
-            os.chown(body, owner.pw_uid, owner.pw_gid)
-            os.rename(body, place)
+        folder = tempfile.mkdtemp(prefix=".nearby-mirror-", dir=existing(path))
+        try:
+            # The folder around it may be that user's, who could put a link in its place: so it is held open.
+            inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                _write_and_rename(inside, owner)
+            finally:
+                os.close(inside)
+        finally:
+            os.rmdir(folder)
     except OSError as error:
         return error.strerror or str(error)
     return ""
+
+
+def _write_and_rename(inside: int, owner: pwd.struct_passwd) -> None:
+    if os.fstat(inside).st_uid != os.geteuid():
+        raise OSError("somebody else changes it at this moment")
+    present = ""
+    try:
+        body = os.open("body", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, dir_fd=inside)
+        present = "body"
+        try:
+            os.write(body, b"body")
+            os.fchown(body, owner.pw_uid, owner.pw_gid)
+        finally:
+            os.close(body)
+        os.rename("body", "place", src_dir_fd=inside, dst_dir_fd=inside)
+        present = "place"
+    finally:
+        if present:
+            os.unlink(present, dir_fd=inside)
 
 
 def used_bytes(path: str) -> int:

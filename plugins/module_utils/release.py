@@ -433,6 +433,7 @@ class Deploy:
         old = self.previous
         if old and old.pid and old.pid_path != self.engine.pid_path:
             raise Refused(f"The mirror runs with {old.pid_path} and cannot move to {self.engine.pid_path}; take it off first")
+        made = not os.path.isdir(self.folder)
         if not self.intact:
             self.releases.write(self.name, self.contents)
         try:
@@ -440,12 +441,13 @@ class Deploy:
             # The one in force has had its trial; it is to run again, whatever its upstreams do now.
             if self.before != self.name:
                 self.try_out()
+            problem = detached(self.commit)
+            if problem:
+                raise Refused(problem)
         except Refused:
-            self.releases.remove(self.name)
+            if made:  # one from before stays, as a way back
+                self.releases.remove(self.name)
             raise
-        problem = detached(self.commit)
-        if problem:
-            raise Refused(problem)
         self.releases.prune(self.keep)
         return True
 
@@ -465,7 +467,8 @@ class Deploy:
         owner = pwd.getpwnam(self.user)
         for name in ("run", "log", "cache", "temp"):
             os.makedirs(os.path.join(top, name), mode=0o755)
-            os.chown(os.path.join(top, name), owner.pw_uid, owner.pw_gid)
+            if name in ("cache", "temp"):
+                os.chown(os.path.join(top, name), owner.pw_uid, owner.pw_gid)
         texts = filled({**self.files, **self.trial}, self.name)
         ports = free_ports(sorted({mark for text in texts.values() for mark in re.findall("@PORT[0-9]*@", text)} | {"@PORT@"}))
         for path, text in texts.items():
@@ -526,16 +529,20 @@ class Deploy:
             self.service.stop(self.engine)
             self.service.uninstall()
             os.unlink(self.releases.link)
-            self.releases.remove(self.name)
             return f"The release was taken back, and there is none from before: {problem}"
         again = self.enforce(self.before, old, self.engine)
-        self.releases.remove(self.name)
         if again or not until(lambda: release_at(old.url) == self.before, self.answer_seconds):
             return f"The release failed: {problem}; and the one before it, {self.before}, does not come back: {again or 'no answer'}"
         return f"The release was taken back, and the one before it, {self.before}, is in force again: {problem}"
 
     def enforce(self, name: str, engine: Engine, other: Engine | None) -> str:
         """Have the server run that release, whoever ran before; what went wrong."""
+        try:
+            return self._enforce(name, engine, other)
+        except (OSError, ValueError) as error:  # a full disk, a process that has just ended: there is still a way back
+            return f"{type(error).__name__}: {error}"
+
+    def _enforce(self, name: str, engine: Engine, other: Engine | None) -> str:
         if other and other.process != engine.process:
             self.service.stop(other, leave=True)
         self.releases.point(name)

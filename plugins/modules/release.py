@@ -136,6 +136,7 @@ def who(deployer: str) -> str:
 
 
 def main() -> None:
+    os.umask(0o022)  # the server's user reads what is made here
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
