@@ -316,7 +316,7 @@ def test_a_second_deploy_waits_or_names_the_first(mirror: str, site: dict) -> No
     assert waiting.wait(120) == 0
 
 
-KILLED_IN = ["Lay out the folders", "Render what the web server reads", "Logs are rotated", "The release is in force"]
+KILLED_IN = ["Lay out the folders", "Render what the web server reads", "Put it in force", "The release is in force"]
 
 
 @pytest.mark.parametrize("number", range(len(KILLED_IN)))
