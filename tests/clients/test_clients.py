@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from deploying import deployed
+from deploying import CACHE, LOG, RUN, deployed
 from installs import Mirror, install, table
 from packageurl.validate import DEFINITIONS_BY_TYPE
 
@@ -34,7 +34,7 @@ def registry() -> None:
 @pytest.fixture(scope="session")
 def mirror(registry: None) -> Iterator[Mirror]:
     with deployed() as url:
-        yield Mirror(url)
+        yield Mirror(url, LOG, CACHE, RUN / "mirror.pid")
 
 
 @pytest.mark.parametrize("client", ["pip", "uv"])
