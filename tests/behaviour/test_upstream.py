@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 import typing as t
 from pathlib import Path
 
@@ -267,6 +268,25 @@ def test_clients_on_ipv6(spare: Mirror, fresh: Make) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------- herds
+
+
+@promise("stale")
+@patient
+def test_who_waits_for_a_hung_upstream_waits_once(mirror: Mirror, fresh: Make) -> None:
+    """Clients that ask for one lapsed page one after the other do not wait one after the other."""
+    project = fresh("brief")
+    before = mirror.get(project.index).body
+    project.registry.fault(path=project.pattern, hang=True)
+    age()
+
+    def ask(number: int) -> Reply:
+        time.sleep(number * 0.1)
+        return mirror.get(project.index)
+
+    replies = at_once(20, ask)
+    assert all(good(reply, before) for reply in replies), [show(reply) for reply in replies if reply.status != 200][:3]
+    slowest = max(reply.seconds for reply in replies)
+    assert slowest < mirror.variables["mirror_index_timeout"] + mirror.variables["mirror_connect_timeout"] + 0.5, slowest
 
 
 @promise("once")
