@@ -69,7 +69,7 @@ class Run(hosts.Lab):
         return f"{stem}-{self.serial}"
 
     def count(self, figure: str, failed: int, of: int) -> None:
-        self.figures[figure] = {"failed": failed, "of": of}
+        self.figures[figure] = {"failed": int(failed), "of": of}
 
     def note(self, text: t.Any) -> None:
         self.notes.append(str(text))
