@@ -17,15 +17,22 @@ class Limit:
     ``key``      its name.
     ``sentence`` what an operator should know.
     ``rows``     an expression that finds the rows of the behaviour table that the engine does not meet, by their node id; or none.
+    ``faults``   an expression that finds the faults of the fault run that it excuses, by their names; or none.
     ``options``  options of a site that ask for it: such a site is refused.
     """
 
     key: str
     sentence: str
     rows: str = ""
+    faults: str = ""
     options: tuple[str, ...] = ()
 
 
+UNCHECKED = Limit(
+    "unchecked",
+    "What is damaged on the mirror's own disk is served as it lies there, until a scrub takes it out.",
+    faults="stored_halved",
+)
 ENGINES: dict[str, tuple[Limit, ...]] = {
     "nginx": (
         Limit(
@@ -38,6 +45,7 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
             "Where cache and temporary files are on one filesystem and others fill it, files that are not stored yet arrive cut,"
             " for about 10 s, until mirror_min_free has made room.",
         ),
+        UNCHECKED,
     ),
     "apache": (
         Limit(
@@ -63,7 +71,15 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
             "mislabelled",
             "A page that its upstream calls compressed though it is not is passed on as it came.",
             r"test_a_page_that_cannot_be_rewritten\[apache-gzip that is none",
+            r"upstream_wrong_bytes_of_pages",
         ),
+        Limit(
+            "unframed",
+            "A file that its upstream sends with neither a length nor chunks is passed on, though not stored: its clients cannot tell one"
+            " that was cut short from a whole one, other than by its digest.",
+            faults=r"upstream_truncated_close",
+        ),
+        UNCHECKED,
     ),
 }
 

@@ -12,6 +12,7 @@ import typing as t
 from pathlib import Path
 
 import faults
+from ansible_collections.nearby.mirrors.plugins.module_utils.engines import ENGINES
 
 Found = dict[str, t.Any]
 
@@ -22,8 +23,15 @@ def figures(found: Found) -> dict[str, dict[str, int]]:
     return own | {name: value for name, value in found.items() if isinstance(value, dict) and "of" in value}
 
 
-def missed(fault: faults.Fault, found: Found) -> list[str]:
-    """A sentence for every figure that is not good enough."""
+def excuse(engine: str, fault: faults.Fault) -> str:
+    """The engine's known limit that this fault meets, if there is one."""
+    return next((limit.key for limit in ENGINES[engine] if limit.faults and re.search(limit.faults, fault.name)), "")
+
+
+def missed(engine: str, fault: faults.Fault, found: Found) -> list[str]:
+    """A sentence for every figure that is not good enough, and that no known limit excuses."""
+    if "broken" not in found and excuse(engine, fault):
+        return []
     if "broken" in found:
         return [f"the fault could not be injected or healed: {found['broken']}"]
     sentences = []
@@ -47,7 +55,7 @@ def told(found: Found) -> str:
     return ", ".join(parts)
 
 
-def cell(fault: faults.Fault, found: Found | None) -> str:
+def cell(engine: str, fault: faults.Fault, found: Found | None) -> str:
     if not found:
         return ""
     parts = []
@@ -58,22 +66,24 @@ def cell(fault: faults.Fault, found: Found | None) -> str:
         parts.append(f"down {found['down_seconds']} s")
     if found.get("retried"):
         parts.append(f"sent twice {found['retried']}")
+    if excuse(engine, fault):
+        parts.append(f"limit: {excuse(engine, fault)}")
     text = ", ".join(parts)
-    return f"**{text}**" if missed(fault, found) else text
+    return f"**{text}**" if missed(engine, fault, found) else text
 
 
 def page(results: dict[str, t.Any], about: dict[str, t.Any]) -> str:
     """RESULTS.md."""
     engines = [engine for engine in ("nginx", "apache") if engine in results]
     head = ["fault", "what happens", *engines]
-    rows = [[fault.name, fault.told, *(cell(fault, results[engine].get(fault.name)) for engine in engines)] for fault in faults.FAULTS]
+    rows = [[fault.name, fault.told, *(cell(engine, fault, results[engine].get(fault.name)) for engine in engines)] for fault in faults.FAULTS]
     table = "\n".join("| " + " | ".join(row) + " |" for row in [head, [":--"] * len(head), *rows])
     sentences = [
         f"- {engine}, {fault.name}: {sentence}"
         for engine in engines
         for fault in faults.FAULTS
         if (found := results[engine].get(fault.name))
-        for sentence in missed(fault, found)
+        for sentence in missed(engine, fault, found)
     ]
     ran = "\n".join(
         f"- {engine} {on['engine']} on Debian {on['debian']}, {on['date']}, commit {on['commit']}, load {on['load']}"
@@ -102,7 +112,7 @@ Missed of what is wanted:{chr(10) + chr(10).join(sentences) if sentences else " 
 - *down* is the time in which no connection could be made, from the first refusal to the next success. Clients try again, and such a
   request fails only where its answer does.
 - *sent twice*: the connection was lost before the first byte of the answer, so the client asked once more, as pip does.
-- Bold is a miss.
+- Bold is a miss. *limit* names what the engine is known not to do (docs/reference/engines.md).
 - *load* is the load average of the last 15 minutes. A busy machine makes it slower, and outages longer; counts are sound.
 
 Not here: faults of the certificate that clients see, since mirrors do not speak TLS to clients yet.

@@ -24,7 +24,7 @@ import typing as t
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE)]
+sys.path[:0] = [str(HERE), str(HERE.parent.parent / ".collections")]
 
 import faults  # noqa: E402
 import hosts  # noqa: E402
@@ -185,7 +185,7 @@ def main() -> int:
                     results[fault.name] = found = lab.run(fault)
                 except (RuntimeError, OSError, AssertionError, subprocess.TimeoutExpired) as error:
                     results[fault.name] = found = {"broken": str(error)[-1500:]}
-                missed = report.missed(fault, found)
+                missed = report.missed(engine, fault, found)
                 misses += [f"{engine} {fault.name}: {sentence}" for sentence in missed]
                 say(f"{engine} {number:2}/{len(chosen)} {fault.name:32} {report.told(found)}{'  MISSED' if missed else ''}")
                 for line in [*found.get("notes", []), found.get("reasons", {}), *found.get("examples", [])] if missed else []:
