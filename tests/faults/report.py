@@ -76,7 +76,9 @@ def page(results: dict[str, t.Any], about: dict[str, t.Any]) -> str:
     """RESULTS.md."""
     engines = [engine for engine in ("nginx", "apache") if engine in results]
     head = ["fault", "what happens", *engines]
-    rows = [[fault.name, fault.told, *(cell(engine, fault, results[engine].get(fault.name)) for engine in engines)] for fault in faults.FAULTS]
+    rows = [
+        [fault.name, fault.told, *(cell(engine, fault, results[engine].get(fault.name)) for engine in engines)] for fault in faults.FAULTS
+    ]
     table = "\n".join("| " + " | ".join(row) + " |" for row in [head, [":--"] * len(head), *rows])
     sentences = [
         f"- {engine}, {fault.name}: {sentence}"
