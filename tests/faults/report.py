@@ -87,11 +87,18 @@ def page(results: dict[str, t.Any], about: dict[str, t.Any]) -> str:
         if (found := results[engine].get(fault.name))
         for sentence in missed(engine, fault, found)
     ]
+    again = [
+        f"- {engine}, again: {name}, {one['since']['date']}, commit {one['since']['commit']}"
+        for engine in engines
+        for name, one in results[engine].items()
+        if "since" in one
+    ]
     ran = "\n".join(
         f"- {engine} {on['engine']} on Debian {on['debian']}, {on['date']}, commit {on['commit']}, load {on['load']}"
         for engine in engines
         for on in [about[engine]]
     )
+    ran = "\n".join([ran, *again])
     return f"""\
 # Results of the fault run
 
@@ -128,11 +135,16 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores, {memory / 2**20:.1f} GiB, kernel {platform.release()}, hosts under podman"
 
 
-def write(folder: Path, engine: str, seen: dict[str, str], found: dict[str, Found]) -> None:
-    """Put an engine's part into both files; the other's stays."""
+def write(folder: Path, engine: str, seen: dict[str, str], found: dict[str, Found], whole: bool) -> None:
+    """Put an engine's part into both files, or what a part of it found since; all else stays."""
     path = folder / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
-    about = results.pop("about", {}) | {"machine": machine(), engine: seen}
-    results[engine] = {name: {key: value for key, value in one.items() if key != "examples"} for name, one in found.items()}
+    about = {"machine": machine(), engine: seen, **results.pop("about", {})}
+    if whole:
+        results[engine] = {}
+        about |= {"machine": machine(), engine: seen}
+    for name, one in found.items():
+        since = {} if whole else {"since": {key: seen[key] for key in ("date", "commit")}}
+        results.setdefault(engine, {})[name] = {key: value for key, value in one.items() if key != "examples"} | since
     path.write_text(json.dumps({**results, "about": about}, indent=2) + "\n")
     (folder / "RESULTS.md").write_text(page(results, about))

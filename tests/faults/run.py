@@ -5,7 +5,8 @@
 
 Needs root and what molecule/shared needs. Hosts are containers: a registry with its name server, a mirror that the role deploys, and a
 node with the clients. Each fault has a load of a fixed number of requests; each answer's status, length and SHA-256 is verified.
-A quick run (--quick) has a part of the faults and fewer requests; it and a part (--only) print, and write nothing.
+A quick run (--quick) has a part of the faults and fewer requests, and writes nothing; nor does a part (--only), unless its results are
+to take the places of those that an earlier whole run had (--replace).
 
 Ends with 1 and a list where a figure misses what is wanted (faults.FAULTS), but for an engine's known limits.
 """
@@ -163,7 +164,10 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="REGEX", help="faults whose name it finds")
     parser.add_argument("--quick", action="store_true", help="the faults that are marked so, or those of --only, with fewer requests")
     parser.add_argument("--keep", action="store_true", help="leave the last engine's hosts as they are at the end")
+    parser.add_argument("--replace", action="store_true", help="write the results of --only, too")
     options = parser.parse_args()
+    if options.replace and options.quick:
+        parser.error("--replace writes what is measured in full, and --quick measures less")
     if os.geteuid():
         parser.error("this needs root")
     chosen = [
@@ -190,9 +194,10 @@ def main() -> int:
                 say(f"{engine} {number:2}/{len(chosen)} {fault.name:32} {report.told(found)}{'  MISSED' if missed else ''}")
                 for line in [*found.get("notes", []), found.get("reasons", {}), *found.get("examples", [])] if missed else []:
                     print(f"           {line}")
-        if len(chosen) == len(faults.FAULTS) and len(results) == len(chosen) and not options.quick:
+        whole = len(chosen) == len(faults.FAULTS) and not options.quick
+        if whole or options.replace:
             seen["load"] = f"{os.getloadavg()[2]:.1f}"
-            report.write(HERE, engine, seen, results)
+            report.write(HERE, engine, seen, results, whole)
             say(f"wrote the part of {engine} in RESULTS.md and results.json")
     for sentence in misses:
         print(f"MISSED: {sentence}")
