@@ -107,12 +107,25 @@ class Releases:
         for folder, _folders, names in os.walk(top) if name else ():
             for file in names:
                 path = os.path.join(folder, file)
-                with open(path, encoding="utf-8", errors="surrogateescape") as handle:
-                    files[os.path.relpath(path, top)] = handle.read()
+                if os.path.isfile(path):
+                    with open(path, encoding="utf-8", errors="surrogateescape") as handle:
+                        files[os.path.relpath(path, top)] = handle.read()
         return files
 
+    def strays(self, name: str, files: Mapping[str, str]) -> Iterator[str]:
+        """What lies in a release's folder beside its files and their folders; what is in a folder comes before the folder itself."""
+        wanted = [os.path.join(self.folder(name), path) for path in files]
+        for folder, folders, names in os.walk(self.folder(name), topdown=False):
+            for path in (os.path.join(folder, entry) for entry in (*names, *folders)):
+                needed = is_own(path, os.path.isdir) and any(file.startswith(f"{path}/") for file in wanted)
+                if not needed and not (path in wanted and is_own(path, os.path.isfile)):
+                    yield path
+
     def write(self, name: str, files: Mapping[str, str]) -> None:
-        """Each file in one step: those of a release that somebody has edited are put right while it is in force."""
+        """Each file in one step: those of a release that somebody has edited are put right while it is in force. Nothing else stays,
+        since the name is the digest of all that a release has."""
+        for path in self.strays(name, files):
+            (os.rmdir if is_own(path, os.path.isdir) else os.unlink)(path)
         for path, text in files.items():
             target = os.path.join(self.folder(name), path)
             os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
@@ -135,11 +148,17 @@ class Releases:
 
     def prune(self, keep: int) -> None:
         """Leave so many beside the one in force: those that were put in force last."""
-        ages = {name: os.stat(self.folder(name)).st_mtime for name in os.listdir(self.folder(""))}
+        found = [entry for entry in os.scandir(self.folder("")) if entry.is_dir(follow_symlinks=False)]
+        ages = {entry.name: entry.stat().st_mtime for entry in found}
         others = sorted(ages.keys() - {self.current}, key=lambda name: ages[name], reverse=True)
         for number, name in enumerate(others):
             if number >= keep or not ages[name]:
                 self.remove(name)
+
+
+def is_own(path: str, kind: Callable[[str], bool]) -> bool:
+    """Whether there is a file or folder, and not a link to one that lies elsewhere."""
+    return kind(path) and not os.path.islink(path)
 
 
 def replace(path: str, text: str) -> None:
@@ -292,7 +311,20 @@ class ErrorLog:
 class Bare:
     """The server where there is no service manager."""
 
-    def install(self, folder: str) -> bool:
+    def unit(self) -> dict[str, str]:
+        """The unit as the service manager has it, by its path in a release; empty where it lacks one."""
+        return {}
+
+    def present(self) -> bool:
+        """Whether the service manager has a unit."""
+        return False
+
+    def installed(self, files: Mapping[str, str]) -> bool:
+        """Whether the service manager has the unit of a release with these files, and starts it at boot."""
+        return True
+
+    def install(self, files: Mapping[str, str]) -> bool:
+        """Whether something was changed."""
         return False
 
     def uninstall(self) -> bool:
@@ -336,29 +368,40 @@ class Bare:
 class Systemd(Bare):
     """The server as a unit of systemd."""
 
-    def install(self, folder: str) -> bool:
-        with open(os.path.join(folder, UNIT), encoding="utf-8") as file:
-            wanted = file.read()
-        target = os.path.join(UNITS, UNIT)
+    @property
+    def target(self) -> str:
+        return os.path.join(UNITS, UNIT)
+
+    def unit(self) -> dict[str, str]:
         try:
-            with open(target, encoding="utf-8") as file:
-                same = file.read() == wanted
+            with open(self.target, encoding="utf-8", errors="surrogateescape") as file:
+                return {UNIT: file.read()}
         except OSError:
-            same = False
-        if not same:
-            replace(target, wanted)
-            run(["systemctl", "daemon-reload"])
-        enabled = not run(["systemctl", "is-enabled", "--quiet", UNIT])
-        if not enabled:
+            return {UNIT: ""}
+
+    def present(self) -> bool:
+        return os.path.lexists(self.target)
+
+    def enabled(self) -> bool:
+        return not run(["systemctl", "is-enabled", "--quiet", UNIT])
+
+    def installed(self, files: Mapping[str, str]) -> bool:
+        return self.unit() == {UNIT: files[UNIT]} and self.enabled()
+
+    def install(self, files: Mapping[str, str]) -> bool:
+        if self.installed(files):
+            return False
+        replace(self.target, files[UNIT])
+        run(["systemctl", "daemon-reload"])
+        if not self.enabled():
             run(["systemctl", "enable", "--quiet", UNIT])
-        return not (same and enabled)
+        return True
 
     def uninstall(self) -> bool:
-        target = os.path.join(UNITS, UNIT)
-        if not os.path.lexists(target):
+        if not self.present():
             return False
         run(["systemctl", "disable", "--quiet", "--now", UNIT])
-        os.unlink(target)
+        os.unlink(self.target)
         run(["systemctl", "daemon-reload"])
         run(["systemctl", "reset-failed", UNIT])
         return True
@@ -407,12 +450,13 @@ class Deploy:
 
     @property
     def intact(self) -> bool:
-        return self.releases.read(self.name) == self.contents
+        strays = any(self.releases.strays(self.name, self.contents))
+        return not strays and self.releases.read(self.name) == self.contents
 
     @property
     def previous(self) -> Engine | None:
-        """How the release in force is run."""
-        return Engine.of(self.releases.read(self.before)) if self.before else None
+        """How the release in force is run; this one as it was rendered, whoever has edited it since."""
+        return Engine.of(self.contents if self.before == self.name else self.releases.read(self.before)) if self.before else None
 
     @property
     def answers(self) -> bool:
@@ -423,11 +467,16 @@ class Deploy:
         """Whether the server runs this release already, as it was rendered."""
         return self.before == self.name and self.intact and self.answers
 
+    @property
+    def pending(self) -> bool:
+        """Whether a deploy would change something."""
+        return not (self.settled and self.service.installed(self.contents))
+
     def __call__(self) -> bool:
         """Whether something was changed. Raises Refused."""
         shutil.rmtree(self.trial_folder, ignore_errors=True)
         if self.settled:
-            changed = self.service.install(self.folder)
+            changed = self.service.install(self.contents)
             self.judge(self.engine.url, "The mirror is not healthy")
             return changed
         old = self.previous
@@ -539,16 +588,22 @@ class Deploy:
         """Have the server run that release, whoever ran before; what went wrong."""
         try:
             return self._enforce(name, engine, other)
-        except (OSError, ValueError) as error:  # a full disk, a process that has just ended: there is still a way back
+        except (OSError, ValueError, KeyError) as error:  # a full disk, a file that is gone: there is still a way back
             return f"{type(error).__name__}: {error}"
 
     def _enforce(self, name: str, engine: Engine, other: Engine | None) -> str:
         if other and other.process != engine.process:
             self.service.stop(other, leave=True)
         self.releases.point(name)
-        self.service.install(self.releases.folder(name))
+        self.service.install(self.releases.read(name))
         running = engine if engine.pid else other if other and other.pid else None
         return self.service.reload(running) if running else self.service.start(engine, os.path.join(self.releases.link, CONFIGURATION))
+
+
+def stands(releases: Releases, service: Bare) -> bool:
+    """Whether there is something to take down."""
+    name = releases.current
+    return service.present() or bool(name and Engine.of(releases.read(name)).pid)
 
 
 def take_down(releases: Releases, service: Bare) -> bool:

@@ -16,6 +16,7 @@ description:
   - Then makes C(current) a symbolic link to it, reloads the running server, or stops it and starts the other one where the web server
     is another, and plays the clients again. If that goes wrong, the release before it is put in force again.
   - It fails with what was wrong. A release that the server already runs is left as it is, apart from playing the clients.
+  - What somebody edited or left in the folder of the release, or in its unit, is put right.
   - What begins with the swap goes on to its end although the module is killed.
   - One deploy at a time works on a host. Another one waits.
 options:
@@ -76,10 +77,10 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Says whether the release would be another one, without a trial.
+    description: Says what a deploy would change, of the release and of its unit, without a trial.
   diff_mode:
     support: full
-    description: Shows what differs from the release in force.
+    description: Shows what differs from the release in force, and from the unit as systemd has it.
 seealso:
   - module: nearby.mirrors.cache_health
 """
@@ -123,6 +124,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.release import (
     Systemd,
     differences,
     locked,
+    stands,
     take_down,
 )
 
@@ -165,15 +167,15 @@ def main() -> None:
         with wait:
             before = result["before"] = releases.current
             if given["state"] == "absent":
-                result["changed"] = bool(before) if module.check_mode else take_down(releases, service)
+                result["changed"] = (stands if module.check_mode else take_down)(releases, service)
                 module.exit_json(**result)
             files, trial = ({path: str(text) for path, text in given[option].items()} for option in ("files", "trial"))
             options = {name: given[name] for name in ("state_path", "user", "verify", "upstream_ca_path", "keep")}
             deploy = Deploy(releases=releases, service=service, files=files, trial=trial, **options)
             result["release"] = deploy.name
             if module._diff:
-                result["diff"] = differences(releases.read(before), before, files)
-            result["changed"] = not deploy.settled if module.check_mode else deploy()
+                result["diff"] = differences({**releases.read(before), **service.unit()}, before, files)
+            result["changed"] = deploy.pending if module.check_mode else deploy()
     except Refused as error:
         module.fail_json(msg=" ".join(str(error).split()).rstrip(".") + ".", **result)
     module.exit_json(**result)

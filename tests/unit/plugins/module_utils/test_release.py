@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.nearby.mirrors.plugins.module_utils import release
 from ansible_collections.nearby.mirrors.plugins.module_utils.release import Bare, Deploy, Refused, Releases, locked, take_down
+from ansible_collections.nearby.mirrors.plugins.modules import release as module
 
 SCRIPT = Path(__file__).parent / "fake_engine.py"
 
@@ -54,7 +56,8 @@ class Host:
         }
         served = {"port": self.port, "pid": described["pid_path"], "release": "@RELEASE@", "health": health, "refuse": refuse}
         tried = {**served, "port": 0, "pid": "@TRIAL@/run/mirror.pid", "health": trial}
-        files = {"mirror.conf": json.dumps(served), "engine.json": json.dumps(described), "www/index.html": text}
+        files = {"mirror.conf": json.dumps(served), "engine.json": json.dumps(described), "nearby-mirror.service": "[Unit]"}
+        files["www/index.html"] = text
         options = {"user": getpass.getuser(), "answer_seconds": 5.0} | options
         configuration = {"mirror.conf": json.dumps(tried).replace('"port": 0', '"port": @PORT@')}
         return Deploy(self.releases, Bare(), files, configuration, str(self.root / "state"), **options)
@@ -168,12 +171,129 @@ def test_the_engine_changes_there_and_back(host: Host) -> None:
         assert [Path(line.split()[0]).name for line in host.processes()] == [engine]
 
 
-def test_one_that_somebody_edited_is_put_right(host: Host) -> None:
+@pytest.mark.parametrize("path", ["www/index.html", "mirror.conf", "engine.json"])
+def test_one_that_somebody_edited_is_put_right(host: Host, path: str) -> None:
     host.deploy("first")()
-    page = host.root / "etc/current/www/index.html"
-    page.write_text("edited")
+    file = host.root / "etc/current" / path
+    before = file.read_text()
+    file.write_text("edited")
     assert host.deploy("first")() is True
-    assert page.read_text() == "first" and host.served() == host.releases.current
+    assert file.read_text() == before and host.served() == host.releases.current
+
+
+def backup(top: Path) -> None:
+    (top / "www/index.html~").write_text("first")
+
+
+def lock_of_an_editor(top: Path) -> None:
+    (top / ".#mirror.conf").symlink_to("ann@host.test:1")
+
+
+def folder(top: Path) -> None:
+    (top / "old/www").mkdir(parents=True)
+    (top / "old/www/index.html").write_text("first")
+
+
+def file_for_a_folder(top: Path) -> None:
+    (top / "www/index.html").unlink()
+    (top / "www").rmdir()
+    (top / "www").write_text("")
+
+
+def folder_for_a_file(top: Path) -> None:
+    (top / "www/index.html").unlink()
+    (top / "www/index.html/a").mkdir(parents=True)
+
+
+def link_for_a_file(top: Path) -> None:
+    (top / "www/index.html").rename(top.parent.parent / "index.html")
+    (top / "www/index.html").symlink_to(top.parent.parent / "index.html")
+
+
+def link_for_the_engine(top: Path) -> None:
+    (top / "engine.json").rename(top.parent.parent / "engine.json")
+    (top / "engine.json").symlink_to(top.parent.parent / "engine.json")
+
+
+def link_for_a_folder(top: Path) -> None:
+    (top / "www").rename(top.parent.parent / "www")
+    (top / "www").symlink_to(top.parent.parent / "www")
+
+
+STRAYS = [backup, lock_of_an_editor, folder, file_for_a_folder, folder_for_a_file, link_for_a_file, link_for_the_engine, link_for_a_folder]
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+def test_what_does_not_belong_to_a_release_goes(host: Host, stray: Callable[[Path], None]) -> None:
+    first = host.deploy("first")
+    first()
+    stray(Path(first.folder))
+    assert [host.deploy("first")() for _time in range(2)] == [True, False]
+    assert host.served() == host.releases.current
+    files = {path.relative_to(first.folder): path.is_symlink() for path in Path(first.folder).rglob("*")}
+    assert files == {Path(path): False for path in (*first.contents, "www")}
+
+
+def test_what_is_no_release_is_left_alone_beside_them(host: Host) -> None:
+    host.deploy("first")()
+    (host.root / "etc/releases/.#first").symlink_to("ann@host.test:1")
+    assert host.deploy("second", keep=1)() is True
+    assert len(host.kept()) == 3
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a fake systemd's units; it has one enabled while a file says so."""
+    units = tmp_path / "units"
+    units.mkdir()
+    verbs = f"is-enabled) test -e {units}/enabled;; enable) touch {units}/enabled;; disable) rm -f {units}/enabled;;"
+    (units / "systemctl").write_text(f'#!/bin/sh\ncase "$1" in {verbs} esac\n')
+    (units / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{units}:{os.environ['PATH']}")
+    monkeypatch.setattr(release, "UNITS", str(units))
+    return units
+
+
+def play(capsys: pytest.CaptureFixture[str], deploy: Deploy, check: bool, **options: str) -> dict:
+    """What the module returns."""
+    given = {name: getattr(deploy, name) for name in ("state_path", "files", "trial", "user")} | {"path": deploy.releases.path} | options
+    with patch_module_args({**given, "_ansible_check_mode": check, "_ansible_diff": True}), pytest.raises(SystemExit):
+        module.main()
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("fault", ["none", "missing", "edited", "disabled"])
+def test_check_mode_says_of_the_unit_what_a_deploy_does(
+    host: Host, systemctl: Path, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    unit = systemctl / "nearby-mirror.service"
+    host.deploy("first")()
+    assert play(capsys, host.deploy("first"), check=False)["changed"] is True
+    wanted = unit.read_text()
+    {
+        "none": lambda: None,
+        "missing": unit.unlink,
+        "edited": lambda: unit.write_text("edited"),
+        "disabled": (systemctl / "enabled").unlink,
+    }[fault]()
+    told = [play(capsys, host.deploy("first"), check=check) for check in (True, False, True, False)]
+    assert [result["changed"] for result in told] == [fault != "none"] * 2 + [False] * 2
+    differs = {"missing": [("", wanted)], "edited": [("edited", wanted)]}.get(fault, [])
+    assert [[(entry["before"], entry["after"]) for entry in result["diff"]] for result in told] == [differs] * 2 + [[]] * 2
+    assert unit.read_text() == wanted and (systemctl / "enabled").exists()
+
+
+@pytest.mark.parametrize("left", ["all", "server", "unit", "release", "nothing"])
+def test_check_mode_says_what_would_be_taken_down(host: Host, systemctl: Path, capsys: pytest.CaptureFixture[str], left: str) -> None:
+    deploy = host.deploy("first")
+    if left in ("all", "server", "release"):
+        deploy()
+    if left in ("all", "unit"):
+        (systemctl / "nearby-mirror.service").write_text("unit")
+    if left == "release":
+        Bare().stop(deploy.engine)
+    told = [play(capsys, deploy, check=check, state="absent")["changed"] for check in (True, False, True, False)]
+    assert told == [left in ("all", "server", "unit")] * 2 + [False] * 2
 
 
 def test_those_that_were_in_force_last_are_kept(host: Host) -> None:
