@@ -181,7 +181,8 @@ def locked(
     """Hold the lock of this host's deploys. It goes with the processes that hold it. Raises Refused, naming who holds it."""
     deadline = clock() + timeout
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        os.fchmod(descriptor, 0o600)  # whoever can open it can hold it for ever
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):

@@ -363,6 +363,15 @@ def test_a_second_deploy_waits_or_names_the_first(tmp_path: Path) -> None:
     assert Path(lock).read_text() == ""
 
 
+@pytest.mark.parametrize("before", [None, 0o644])
+def test_a_lock_is_held_by_nobody_but_its_owner(tmp_path: Path, before: int | None) -> None:
+    lock = tmp_path / "lock"
+    if before:
+        lock.touch(before)
+    with locked(str(lock), 0, "first"):
+        assert lock.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_lock_that_was_removed_meanwhile_is_made_anew(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with locked(str(lock), 0, "first"):
