@@ -10,7 +10,8 @@ author: The nearby.mirrors founders (!UNKNOWN)
 version_added: 0.1.0
 short_description: Tells whether this host can serve as a mirror
 description:
-  - Looks at the user, the ports, the disk and the certificate files that a mirror needs, before anything is changed.
+  - Looks at the user, the ports, the disk, the room for pages on their way and the certificate files that a mirror needs, before
+    anything is changed.
   - Fails with one sentence for each thing that is in the way.
   - It leaves nothing behind, so check mode makes no difference.
 options:
@@ -34,6 +35,12 @@ options:
     required: true
   cache_path:
     description: Folder that the cache lives in. It need not exist yet.
+    type: path
+    required: true
+  run_path:
+    description:
+      - Folder of the sockets. It need not exist yet.
+      - With O(engine=nginx), its filesystem has to have room for the index pages that are on their way, which is 80 MiB.
     type: path
     required: true
   user:
@@ -67,6 +74,7 @@ EXAMPLES = r"""
     pid_path: /run/nearby-mirror/mirror.pid
     programs: [nginx]
     cache_path: /var/cache/nearby-mirror
+    run_path: /run/nearby-mirror
     min_free: 2g
     ca_path: /etc/ssl/certs/ca-certificates.crt
 """
@@ -98,6 +106,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.engines import refusals
 from ..module_utils.host import can_listen, cannot_hold, free_bytes, listeners, running_pid, used_bytes
 
+FLIGHT = 80 << 20  # what the configuration's cache `flight` may take, and what it leaves free
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -121,9 +130,11 @@ def problems(params: dict, own_pid: int, free: int) -> list[str]:
         user = pwd.getpwuid(os.geteuid()).pw_name
         found.append(f"The role mirror installs a service but runs as {user}; set become to true or log in as root.")
     holders = list(listeners(params["port"]))
+    # Apache listens on all addresses of both kinds with one socket, which nobody's for IPv4 can be beside.
+    apart = any(own_pid not in holder.pids and "." in holder.address for holder in holders)
     for address in params["addresses"]:
-        # Apache listens on all addresses of both kinds with one socket.
-        own = any(own_pid in holder.pids and holder.address in (address, "::") for holder in holders)
+        same = (address,) if apart else (address, "::")
+        own = any(own_pid in holder.pids and holder.address in same for holder in holders)
         if own or can_listen(address, params["port"]):
             continue
         other = next((holder for holder in holders if own_pid not in holder.pids), None)
@@ -137,6 +148,12 @@ def problems(params: dict, own_pid: int, free: int) -> list[str]:
         found.append(
             f"The filesystem of {params['cache_path']} has {free >> 20} MiB free, less than mirror_min_free ({minimum >> 20} MiB);"
             " free some, or set mirror_cache_path or mirror_min_free."
+        )
+    room = free_bytes(params["run_path"]) + used_bytes(os.path.join(params["run_path"], "flight"))
+    if params["engine"] == "nginx" and room < FLIGHT:
+        found.append(
+            f"The filesystem of mirror_run_path {params['run_path']} has {room >> 20} MiB free, less than the {FLIGHT >> 20} MiB that Nginx"
+            " needs for index pages on their way; make that filesystem larger, or set mirror_run_path to a folder on another one."
         )
     reason = cannot_hold(params["cache_path"], params["user"])
     if reason:
@@ -162,6 +179,7 @@ def main() -> None:
             "pid_path": {"type": "path", "required": True},
             "programs": {"type": "list", "elements": "str", "required": True},
             "cache_path": {"type": "path", "required": True},
+            "run_path": {"type": "path", "required": True},
             "user": {"type": "str", "default": "www-data"},
             "engine": {"type": "str", "default": "nginx"},
             "sites": {"type": "list", "elements": "raw", "default": []},

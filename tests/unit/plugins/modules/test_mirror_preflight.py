@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import engines
-from ansible_collections.nearby.mirrors.plugins.modules.mirror_preflight import problems, size
+from ansible_collections.nearby.mirrors.plugins.modules import mirror_preflight
+from ansible_collections.nearby.mirrors.plugins.modules.mirror_preflight import FLIGHT, problems, size
 
 BUNDLE = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
 
@@ -30,6 +35,7 @@ def found(own_pid=0, free=10 << 30, **changes):
         "addresses": ["127.0.0.1"],
         "port": 65000,
         "cache_path": "/c",
+        "run_path": "/c",
         "user": "root",
         "engine": "nginx",
         "sites": [],
@@ -71,6 +77,38 @@ def test_the_mirror_itself_may_hold_its_port_for_both_kinds_of_addresses():
         port = server.getsockname()[1]
         assert found(port=port, own_pid=os.getpid(), addresses=["0.0.0.0", "::"]) == []
         assert found(port=port, addresses=["0.0.0.0"])
+
+
+def test_another_program_may_hold_the_port_for_the_other_kind_of_addresses():
+    """Nginx listens on :: for IPv6 alone, so that 0.0.0.0 is another socket."""
+    with socket.create_server(("::", 0), family=socket.AF_INET6) as server:
+        port = server.getsockname()[1]
+        script = f"import socket; held = socket.create_server(('0.0.0.0', {port})); print(flush=True); input()"
+        other = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            other.stdout.readline()
+            assert found(port=port, own_pid=os.getpid(), addresses=["::"]) == []
+            (sentence,) = found(port=port, own_pid=os.getpid(), addresses=["0.0.0.0", "::"])
+            assert f"Port {port} on 0.0.0.0 is held by" in sentence and f"process {other.pid}" in sentence
+        finally:
+            other.communicate(b"\n")
+        assert found(port=port, own_pid=os.getpid(), addresses=["0.0.0.0", "::"]) == []
+
+
+@pytest.mark.parametrize(("engine", "used", "refused"), [("nginx", 0, True), ("nginx", 1 << 20, False), ("apache", 0, False)])
+def test_room_for_pages_on_their_way(monkeypatch, tmp_path, engine, used, refused):
+    (tmp_path / "flight").mkdir()
+    (tmp_path / "flight/page").write_bytes(bytes(used))
+    monkeypatch.setattr(mirror_preflight, "free_bytes", lambda path: (79 << 20) + (1 << 19))
+    said = found(engine=engine, run_path=str(tmp_path))
+    assert bool(said) is refused
+    assert not said or f"mirror_run_path {tmp_path} has 79 MiB free, less than the 80 MiB" in said[0]
+
+
+def test_that_room_is_what_the_template_takes():
+    text = (Path(__file__).parents[4] / "roles/mirror/templates/nginx/mirror.conf.j2").read_text()
+    sizes = re.search(r"/flight .* max_size=(\w+) min_free=(\w+)", text)
+    assert sizes and sum(size(text) for text in sizes.groups()) == FLIGHT
 
 
 def test_disk_certificates_and_size(tmp_path):
