@@ -51,16 +51,16 @@ def mirror(site: dict) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def mounted(option: str) -> Iterator[Path]:
+def mounted(option: str, place: str = "/mnt/nearby-mirror-test") -> Iterator[Path]:
     """A filesystem of its own."""
-    place = Path("/mnt/nearby-mirror-test")
-    place.mkdir()
+    folder = Path(place)
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", option, "tmpfs", folder], check=True)
     try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", option, "tmpfs", place], check=True)
-        yield place
-        subprocess.run(["umount", place], check=True)
+        yield folder
     finally:
-        place.rmdir()
+        subprocess.run(["umount", folder], check=True)
+        folder.rmdir()
 
 
 def answers(url: str) -> bool:
@@ -112,6 +112,10 @@ def state() -> dict[str, str]:
     return digests | {"pid": MIRROR_PID.read_text(), "current": in_force(), "served": served()}
 
 
+def one_line(result: subprocess.CompletedProcess[str]) -> str:
+    return re.sub(r"\s+", " ", result.stdout + result.stderr)
+
+
 def in_force() -> str:
     return (CONFIG / "current").readlink().name
 
@@ -130,6 +134,21 @@ def test_a_cache_with_a_filesystem_of_its_own_is_emptied() -> None:
             result = quickstart(mirror_state="absent", mirror_cache_path=str(place))
             assert result.returncode == 0, result.stdout
             assert list(place.iterdir()) == []
+
+
+def test_a_filesystem_inside_of_a_folder_is_not_the_mirrors_to_empty(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("/mnt")
+    with mounted("rw") as place, mounted("rw", f"{place}/index") as inside:
+        for cache in (place, link / place.name):
+            (inside / "stored").write_text("page")
+            result = quickstart(mirror_state="absent", mirror_cache_path=str(cache))
+            assert result.returncode != 0, result.stdout
+            assert f"{inside} is a mounted filesystem inside of {cache}, which is to be removed; unmount it first." in one_line(result)
+            assert (inside / "stored").exists()
+        result = quickstart(mirror_state="absent", mirror_cache_path=str(link / f"{place.name}/index"))
+        assert result.returncode == 0, result.stdout
+        assert list(inside.iterdir()) == []
 
 
 def test_a_second_deploy_and_a_check_change_nothing(mirror: str, site: dict) -> None:
@@ -213,8 +232,7 @@ def refused(mirror: str, variables: dict, sentence: str, *arguments: str) -> Non
     result = quickstart(*arguments, **variables)
     assert result.returncode != 0, result.stdout
     assert recap(result.stdout)["changed"] == 0, result.stdout
-    output = re.sub(r"\s+", " ", result.stdout + result.stderr)
-    assert sentence in output, output
+    assert sentence in one_line(result), result.stdout
     assert state() == before
     assert get(f"{mirror}{INDEX}") == page
 
