@@ -18,6 +18,15 @@ from .base import Allowed, Hashes, Registry, Site, spelled
 ACCEPT = "{}, {};q=0.2, text/html;q=0.1".format(MEDIA_TYPES["json"][0], MEDIA_TYPES["v1html"][0])
 PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^]]*\])?\s*===?\s*([A-Za-z0-9.!+_-]+)")
 HASH = re.compile(r"--hash[= ](sha256|sha384|sha512):([0-9a-fA-F]+)")
+# PEP 440, with what a wheel's name has instead of `-` and `+`.
+VERSION = re.compile(
+    r"v?(?:(?P<epoch>\d+)!)?(?P<release>\d+(?:\.\d+)*)"
+    r"(?:[-_.]?(?P<pre>a|b|c|rc|alpha|beta|pre|preview)[-_.]?(?P<pre_n>\d*))?"
+    r"(?:[-_](?P<implicit>\d+)|(?P<post>[-_.]?(?:post|rev|r)[-_.]?)(?P<post_n>\d*))?"
+    r"(?P<dev>[-_.]?dev[-_.]?(?P<dev_n>\d*))?"
+    r"(?:[+_](?P<local>[a-z0-9]+(?:[-_.][a-z0-9]+)*))?"
+)
+PRE = {"alpha": "a", "beta": "b", "c": "rc", "pre": "rc", "preview": "rc"}
 TRIES = 3  # as many readings of one old file name
 
 
@@ -72,5 +81,17 @@ def _project(name: str) -> str:
 
 
 def _version(text: str) -> str:
-    """As much of PEP 440's normal form as a file name and a pin need to agree; where they do not, the lock says nothing."""
-    return re.sub(r"(?:\.0)+$", "", re.sub(r"[-_.+]+", ".", text.lower().removeprefix("v")))
+    """PEP 440's normal form without zeros at the end, so that a file name and a pin agree; where they do not, the lock says nothing."""
+    found = VERSION.fullmatch(text.lower())
+    if not found:
+        return re.sub(r"(?:\.0)+$", "", re.sub(r"[-_.+]+", ".", text.lower().removeprefix("v")))
+    version = re.sub(r"(?:\.0)+$", "", ".".join(str(int(number)) for number in found["release"].split(".")))
+    if int(found["epoch"] or 0):
+        version = f"{int(found['epoch'])}!{version}"
+    if found["pre"]:
+        version += PRE.get(found["pre"], found["pre"]) + str(int(found["pre_n"] or 0))
+    if found["implicit"] or found["post"]:
+        version += f".post{int(found['implicit'] or found['post_n'] or 0)}"
+    if found["dev"]:
+        version += f".dev{int(found['dev_n'] or 0)}"
+    return version + (f"+{re.sub('[-_.]', '.', found['local'])}" if found["local"] else "")

@@ -14,11 +14,11 @@ ONE, TWO = "1" * 64, "2" * 64
 @pytest.mark.parametrize(("name", "readings"), [
     ("demo-1.0-py3-none-any.whl", [("demo", "1")]),
     ("Demo_Tool-1.0.1-2-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl", [("demo-tool", "1.0.1")]),
-    ("localproj-1.0%2Bcu118-py3-none-any.whl", [("localproj", "1.0.cu118")]),
+    ("localproj-1.0%2Bcu118-py3-none-any.whl", [("localproj", "1+cu118")]),
     ("demo_tool-1.0.tar.gz", [("demo-tool", "1")]),
-    ("demo-tool-1.0rc1.zip", [("demo-tool", "1.0rc1")]),
+    ("demo-tool-1.0rc1.zip", [("demo-tool", "1rc1")]),
     ("demo-2-tool-1.0.tar.gz", [("demo-2-tool", "1"), ("demo", "2.tool.1")]),
-    ("demo-1.0-1.tar.gz", [("demo-1-0", "1"), ("demo", "1.0.1")]),
+    ("demo-1.0-1.tar.gz", [("demo-1-0", "1"), ("demo", "1.post1")]),
     ("zope.interface-5.0.tar.bz2", [("zope-interface", "5")]),
     ("demo-1.0-py2.7.egg", [("demo", "1.0.py2.7")]),
     ("demo-1.0.win32-py2.7.exe", [("demo", "1.0.win32.py2.7")]),
@@ -29,6 +29,30 @@ ONE, TWO = "1" * 64, "2" * 64
 def test_file_names(name, readings):
     assert list(PYPI.releases(f"/pypi/files/packages/01/23/{name}")) == readings
     assert list(PYPI.projects(f"/pypi/files/packages/01/23/{name}")) == list(dict.fromkeys(project for project, _version in readings))
+
+
+@pytest.mark.parametrize(("one", "other", "same"), [
+    ("1.0-1", "1.0.1", False),
+    ("1.0-1", "1.0.post1", True),
+    ("1.0_1", "1.post1", True),
+    ("1.0.0", "v1", True),
+    ("1.0.post1", "1.0.0-r1", True),
+    ("1.0.post1", "1.0+post1", False),
+    ("1.0alpha.2", "1.0a2", True),
+    ("1.0-preview", "1.0rc0", True),
+    ("1.0.dev", "1.0_dev0", True),
+    ("01.02", "1.2", True),
+    ("0!1.0", "1.0", True),
+    ("2!1.0", "1.0", False),
+    ("1.0+cu118", "1.0_cu118", True),
+    ("1.0+cu.118", "1.0+CU-118", True),
+    ("1.0+cu118", "1.0", False),
+    ("1.0+1", "1.0.post1", False),
+    ("2011k-beta", "2011k_beta", True),
+])  # fmt: skip
+def test_a_release_has_one_key_however_it_is_spelled(one, other, same):
+    locked = [set(PYPI.locked(f"demo=={version} --hash=sha256:{ONE}")) for version in (one, other)]
+    assert (locked[0] == locked[1]) is same
 
 
 def test_metadata_belongs_to_its_project_but_is_no_release():
@@ -90,11 +114,11 @@ def test_requirements_with_hashes(tmp_path):
     locks = read_locks([str(tmp_path / "one"), str(tmp_path / "two")], REGISTRIES)
     assert locks.releases == {
         ("pypi", "demo-tool", "1"): {("sha256", ONE), ("sha512", "a" * 128), ("sha256", TWO)},
-        ("pypi", "other", "2.0.cu1"): {("sha256", TWO)},
+        ("pypi", "other", "2+cu1"): {("sha256", TWO)},
     }
     assert locks.files == {}
-    assert locks.of_release("pypi", [("nobody", "1"), ("other", "2.0.cu1")]) == {("sha256", TWO)}
-    assert locks.of_release("npm", [("other", "2.0.cu1")]) == frozenset()
+    assert locks.of_release("pypi", [("nobody", "1"), ("other", "2+cu1")]) == {("sha256", TWO)}
+    assert locks.of_release("npm", [("other", "2+cu1")]) == frozenset()
 
 
 def test_checksum_lists(tmp_path):
