@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 module: scrub
 author: The nearby.mirrors founders (!UNKNOWN)
 version_added: 0.1.0
-short_description: Checks the artifacts that a mirror stores, and removes those that are not what the registry has
+short_description: Checks what a mirror stores, and removes what is not what the registry has
 description:
   - No web server checks again what it has stored. This does, on the mirror's host, below the running server.
   - It reads each stored artifact, and compares its digest with what the registry says, asked directly and not through the mirror, or
@@ -18,7 +18,9 @@ description:
     next one begins anew.
   - Of a site of type V(pypi) it checks the distributions and their metadata against the pages of the simple API, each of which it asks for
     once in a run. Other types are checked against lock files only.
-  - Pages of an index have no digest, so they are not looked at. They are asked for again when their lifetime is over.
+  - Pages of an index have no digest anywhere. One that contradicts itself is purged, for a registry that says that nothing has changed
+    keeps it in place for ever. A page in gzip has a checksum, others have a length or have to be JSON. Pages come first and take a tenth
+    of the time at most; the next run goes on with those that were left, or begins with the first again.
 options:
   document:
     description: The mirror document, as a path or a URL. It tells which sites the mirror has, and its engine.
@@ -57,15 +59,17 @@ options:
     type: bool
     default: false
   fail_on_bad:
-    description: Fail where as many artifacts are bad, after purging them. V(0) never fails because of that.
+    description: Fail where as many artifacts and pages are bad, after purging them. V(0) never fails because of that.
     type: int
     default: 0
   time_limit:
-    description: Seconds after which a run ends, not counting the end of a request that is under way. V(0) is no limit.
+    description:
+      - Seconds after which a run ends, not counting the end of a request that is under way. V(0) is no limit.
+      - A run that cannot even list the store in that time fails.
     type: int
     default: 3600
   read_rate:
-    description: Bytes of artifacts to read in a second, at most. V(0) is no limit.
+    description: Bytes of artifacts and pages to read in a second, at most. V(0) is no limit.
     type: bytes
     default: 50M
   request_rate:
@@ -110,7 +114,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 sites:
-  description: What was found at each site, in the order in which they were looked at.
+  description: What was found at each site, in the order in which they are looked at.
   type: list
   elements: dict
   returned: always
@@ -147,6 +151,14 @@ sites:
       description: How many are left of this round.
       type: int
       sample: 4199
+    pages:
+      description: How many pages of its index this run looked at. They are in none of the numbers before.
+      type: int
+      sample: 310
+    bad_pages:
+      description: How many of these contradict themselves.
+      type: int
+      sample: 0
     after:
       description: The artifact after which the next run goes on; empty where the round is over.
       type: str
@@ -156,7 +168,7 @@ sites:
       type: str
       sample: ''
 bad:
-  description: The bad artifacts, those also that a run found which was killed before it could tell.
+  description: The bad artifacts and pages, those also that a run found which was killed before it could tell.
   type: list
   elements: dict
   returned: always
@@ -174,11 +186,11 @@ bad:
       type: str
       sample: upstream has another digest
     expected:
-      description: The right digest, or several of which one is; empty where the stored files contradict themselves.
+      description: The right digest, or several of which one is; empty where what is stored contradicts itself.
       type: str
       sample: sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     found:
-      description: The digest of what is stored.
+      description: The digest of what is stored; empty where none was looked for.
       type: str
       sample: sha256:60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752
     purged:
@@ -186,7 +198,7 @@ bad:
       type: bool
       sample: true
 unknown_because:
-  description: How many artifacts could not be judged, and how many files not be read, for which reason.
+  description: How many artifacts and pages could not be judged, and how many files not be read, for which reason.
   type: dict
   returned: always
   sample: {upstream tells no digest of it: 12}
@@ -201,7 +213,7 @@ stopped:
   returned: always
   sample: the time limit ended
 bytes_read:
-  description: Bytes of artifacts that were read.
+  description: Bytes of artifacts and pages that were read.
   type: int
   returned: always
   sample: 1288490188
@@ -219,7 +231,7 @@ summary:
   description: All that in one sentence.
   type: str
   returned: always
-  sample: 'pypi: 1201 looked at, 1180 good, 1 bad, 12 unknown, 8 incomplete, 4199 to go; the time limit ended'
+  sample: 'pypi: 1201 looked at, 1180 good, 1 bad, 12 unknown, 8 incomplete, 4199 to go, 0 of 310 pages bad; the time limit ended'
 """
 
 import os
@@ -229,6 +241,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
 from ansible_collections.nearby.mirrors.plugins.module_utils.scrub import (
+    LISTING,
     REGISTRIES,
     STORES,
     BadInput,
@@ -296,11 +309,13 @@ def main() -> None:
         module.fail_json(msg=f"The store cannot be read ({error}); run this as root.", **Scrub.nothing())
     result = scrub.report()
     scrub.state.told()
+    if scrub.stopped == LISTING:
+        module.fail_json(msg=f"Nothing was looked at, for {LISTING}; raise time_limit.", **result)
     bad, stuck = result["bad"], [entry["path"] for entry in result["bad"] if scrub.purge and not entry["purged"]]
     if stuck:
-        module.fail_json(msg=f"{len(stuck)} bad artifacts could not be purged, such as {stuck[0]}; run this as root.", **result)
+        module.fail_json(msg=f"{len(stuck)} that are bad could not be purged, such as {stuck[0]}; run this as root.", **result)
     if 0 < given["fail_on_bad"] <= len(bad):
-        module.fail_json(msg=f"{len(bad)} artifacts were bad, such as {bad[0]['path']}: {result['summary']}.", **result)
+        module.fail_json(msg=f"{len(bad)} artifacts or pages were bad, such as {bad[0]['path']}: {result['summary']}.", **result)
     module.exit_json(changed=any(entry["purged"] for entry in bad), **result)
 
 

@@ -22,7 +22,7 @@ from scrub_stage import SITE, SLICE, Stage  # noqa: E402
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[tuple[bench.Mirror, Registry]]:
     with contextlib.ExitStack() as stack:
         registry = stack.enter_context(Registry())
-        sites = [{"name": SITE, "type": "pypi", "upstream": registry.index_url, "origins": [registry.files_url]}]
+        sites = [{"name": SITE, "type": "pypi", "upstream": registry.index_url, "origins": [registry.files_url], "lifetime": 1}]
         root = tmp_path_factory.mktemp(request.param)
         mirror = bench.Mirror(root, request.param, sites, mirror_resolvers=["127.0.0.1"], mirror_slice_size=f"{SLICE // 1024}k")
         mirror.render()

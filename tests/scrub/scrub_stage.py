@@ -46,6 +46,11 @@ class Stage:
                 found[start] = file, content.index(b"\r\n\r\n") + 4
         return [found[start] for start in sorted(found)]
 
+    def pages(self, name: str) -> list[Path]:
+        """The files of the store that hold a project's pages."""
+        files = [file for file in self.mirror.cached() if f"/{SITE}/simple/{name}/".encode() in file.read_bytes()[:4096]]
+        return [file.with_suffix(".data") for file in files if file.suffix == ".header"] if self.mirror.engine == "apache" else files
+
     def flip(self, artifact: Artifact, place: float = 0.5) -> None:
         """Flip one bit as a failing disk does, in the file itself and under the running server; 0 is the first byte, 1 the last."""
         position = int(place * (len(artifact.content) - 1))

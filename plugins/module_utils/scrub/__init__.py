@@ -1,17 +1,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Are the artifacts that a mirror stores still those of the registry? Look at each, and take out what is not.
+"""Are the artifacts that a mirror stores still those of the registry, and its pages whole? Look at each, and take out what is not.
 
 Adding an ecosystem is one file with its `Registry`, and its line in `REGISTRIES`; adding an engine is a `Store`.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -21,14 +22,16 @@ from ..simple_api import strongest
 from .base import Allowed, BadInput, Registry, Site
 from .locks import Locks, read_locks
 from .pace import Clock, OutOfTime, Pace
+from .pages import flaw
 from .pypi import PyPI
 from .state import State
-from .stores import ApacheStore, Artifact, Foreign, NginxStore, Store, Stored, nofollow
+from .stores import ApacheStore, Artifact, Foreign, NginxStore, Page, Store, Stored, nofollow
 from .upstream import Away, Upstream
 
 __all__ = [
     "BadInput",
     "Clock",
+    "LISTING",
     "Locks",
     "Pace",
     "Scrub",
@@ -47,6 +50,10 @@ STORES: dict[str, Callable[[str], Store]] = {"nginx": NginxStore, "apache": Apac
 CHUNK = MEBIBYTE
 # So many projects in a row without an answer, and the registry counts as away.
 PATIENCE = 3
+# Of a run's time, what pages may take before artifacts have their turn.
+PAGES = 0.1
+TOO_LONG = "it takes longer than one run may take; raise time_limit or read_rate"
+LISTING = "the time limit ended while the store was listed"
 GOOD, BAD, UNKNOWN, INCOMPLETE = "good", "bad", "unknown", "incomplete"
 
 
@@ -92,6 +99,8 @@ class Tally:
     unknown: int = 0
     incomplete: int = 0
     remaining: int = 0
+    pages: int = 0
+    bad_pages: int = 0
     after: str = ""
     message: str = ""
 
@@ -99,7 +108,9 @@ class Tally:
     def text(self) -> str:
         counts = [(kind, getattr(self, kind)) for kind in (GOOD, BAD, UNKNOWN, INCOMPLETE)]
         said = ", ".join(f"{number} {kind}" for kind, number in counts)
-        return f"{self.site}: {self.looked_at} looked at, {said}, {self.remaining} to go" + (f"; {self.message}" if self.message else "")
+        pages = f", {self.bad_pages} of {self.pages} pages bad" if self.pages else ""
+        message = f"; {self.message}" if self.message else ""
+        return f"{self.site}: {self.looked_at} looked at, {said}, {self.remaining} to go{pages}{message}"
 
 
 @dataclass(frozen=True)
@@ -129,17 +140,22 @@ class Scrub:
     stopped: str = ""
 
     def run(self) -> None:
-        """Go through the sites, the one whose last round is the longest ago first, until all is done or the time is over."""
-        self.stopped = "the time limit ended while the store was listed, so nothing was looked at; raise time_limit"
+        """Go through the pages, and then the sites, the one whose last round is the longest ago first, until all is done or the
+        time is over.
+        """
+        self.stopped = "the time limit ended"
         try:
-            shelves = self._sort()
-            self.stopped = "the time limit ended"
-            for site in sorted(self.sites, key=lambda site: self.state.finished.get(site.name, 0)):
-                self.tallies.append(Tally(site.name))
-                self._scrub(site, shelves.pop(site.name, []), self.tallies[-1])
+            shelves, pages = self._sort()
+            sites = sorted(self.sites, key=lambda site: self.state.finished.get(site.name, 0))
+            self.tallies = [Tally(site.name) for site in sites]
+            ahead = [self._ahead(site, shelves.pop(site.name, []), tally) for site, tally in zip(sites, self.tallies, strict=True)]
+            self._check_pages(pages)
+            for site, artifacts, tally in zip(sites, ahead, self.tallies, strict=True):
+                self._scrub(site, artifacts, tally)
             self.stopped = ""
         except OutOfTime:
-            pass
+            if not any(tally.looked_at for tally in self.tallies):
+                self.stopped = LISTING
         finally:
             self.state.save()
 
@@ -165,14 +181,24 @@ class Scrub:
         empty: dict[str, Any] = {"sites": [], "bad": [], "unknown_because": {}, "complete": False, "stopped": "it did not begin"}
         return {**empty, "bytes_read": 0, "requests": 0, "seconds": 0.0, "summary": "nothing looked at"}
 
-    def _sort(self) -> dict[str, list[Artifact]]:
-        """All stored artifacts by their sites. Raises OutOfTime, and BadInput where there is none among the files."""
+    def _sort(self) -> tuple[dict[str, list[Artifact]], dict[Page, str]]:
+        """All stored artifacts by their sites, and the site of each page. Raises OutOfTime, and BadInput where there is neither
+        among the files.
+        """
         shelves: dict[str, list[Artifact]] = {}
-        artifacts = set()
-        for artifact in self.store.artifacts():
+        artifacts: set[Artifact] = set()
+        pages: dict[Page, str] = {}
+        owners = {identity: site.name for site in self.sites for identity in site.pages}
+        strays = 0
+        for item in self.store.walk():
             self.clock.check()
-            artifacts.add(artifact)
-        if self.store.unreadable and not artifacts:
+            if isinstance(item, Artifact):
+                artifacts.add(item)
+            elif item.identity in owners:
+                pages[item] = owners[item.identity]
+            else:
+                strays += 1
+        if self.store.unreadable and not (artifacts or pages or strays):
             ((what, _number),) = self.store.unreadable.most_common(1)
             raise BadInput(f"no file of the store is one that {self.store.name} writes, they are {what}; correct cache_path or engine")
         for artifact in artifacts:
@@ -180,20 +206,75 @@ class Scrub:
             if site:
                 shelves.setdefault(site.name, []).append(artifact)
             else:
-                self.unknown_because["no site of the mirror has it any more, so it is not served"] += 1
+                strays += 1
+        if strays:
+            self.unknown_because["no site of the mirror has it any more, so it is not served"] = strays
         self.unknown_because.update({f"a file is {what}": number for what, number in self.store.unreadable.items()})
-        return shelves
+        return shelves, pages
 
-    def _scrub(self, site: Site, artifacts: list[Artifact], tally: Tally) -> None:
-        """One site, from where its round stopped. Raises OutOfTime."""
-        registry = REGISTRIES.get(site.type, Registry())
+    def _check_pages(self, pages: Mapping[Page, str]) -> None:
+        """From where the last run stopped, and again from the first in the run after the last. They are few and small, so they
+        have a share of the time, and no round of their own.
+        """
+        tallies = {tally.site: tally for tally in self.tallies}
+        clock = self.clock.share(PAGES)
+        pace = Pace(self.reading.rate, clock)
+        first = True
+        try:
+            for page in sorted(page for page in pages if page.place > self.state.page):
+                clock.check()
+                try:
+                    verdict = self._judge_page(page, pace)
+                except OutOfTime:
+                    if not first:
+                        raise
+                    verdict = Verdict(UNKNOWN, TOO_LONG)
+                first = False
+                tally = tallies[pages[page]]
+                tally.pages += 1
+                tally.bad_pages += verdict.kind == BAD
+                self._settle(page, verdict, tally)
+                self.state.page = page.place
+                self.state.save(at_once=False)
+            self.state.page = []
+        except OutOfTime:
+            pass
+        finally:
+            self.reading.taken += pace.taken
+            self.reading.free = pace.free
 
-        def place(artifact: Artifact) -> list[str]:
-            return [registry.projects(artifact.path)[0], artifact.path, artifact.identity, str(artifact.unit)]
+    def _judge_page(self, page: Page, pace: Pace) -> Verdict:
+        """Raises OutOfTime."""
+        stored = None
+        for _again in range(2):
+            try:
+                stored = self.store.look(page)
+                wrong = stored.flaw or (flaw(stored, _pieces(stored, pace)) if stored.complete else "")
+                if wrong is None:
+                    return Verdict(UNKNOWN, "a page has neither a checksum nor a length")
+                if not wrong:
+                    return Verdict(GOOD)
+                if self.store.look(page) == stored:
+                    return Verdict(BAD, f"of the page as {page.form or 'it is'}, {wrong}", stored=stored)
+            except FileNotFoundError:
+                continue
+            except Foreign as reason:
+                return Verdict(UNKNOWN, f"a page is {reason}")
+            except OSError as error:
+                return _unreadable(error, stored)
+        return Verdict(GOOD)  # it was replaced, twice
 
+    def _ahead(self, site: Site, artifacts: list[Artifact], tally: Tally) -> list[Artifact]:
+        """What is left of a site's round."""
         cursor = self.state.after.get(site.name, [])
-        ahead = sorted((artifact for artifact in artifacts if place(artifact) > cursor), key=place)
+        ahead = sorted((artifact for artifact in artifacts if _place(site, artifact) > cursor), key=lambda artifact: _place(site, artifact))
         tally.stored, tally.remaining, tally.after = len(artifacts), len(ahead), cursor[1] if cursor else ""
+        return ahead
+
+    def _scrub(self, site: Site, ahead: list[Artifact], tally: Tally) -> None:
+        """One site, from where its round stopped. Raises OutOfTime."""
+        registry = _registry(site)
+        cursor = self.state.after.get(site.name, [])
         failed: dict[str, int] = {}  # the projects in a row that upstream did not answer for, and how many artifacts came before
         answered = False
         for number, artifact in enumerate(ahead):
@@ -202,25 +283,25 @@ class Scrub:
             try:
                 verdict = self._judge(registry, site, artifact)
             except Away as reason:
-                failed.setdefault(place(artifact)[0], number)
+                failed.setdefault(_place(site, artifact)[0], number)
                 verdict = Verdict(UNKNOWN, "upstream could not be asked")
                 tally.message = str(reason)
             except OutOfTime:
-                if number or len(self.tallies) > 1:
+                if any(tally.looked_at for tally in self.tallies):
                     raise
                 # The next run would get no further, so it is passed over.
-                self._note(site, artifact, Verdict(UNKNOWN, "it takes longer than one run may take; raise time_limit or read_rate"), tally)
-                self._advance(site, place(artifact), len(ahead) - number - 1, tally)
+                self._note(artifact, Verdict(UNKNOWN, TOO_LONG), tally)
+                self._advance(site, _place(site, artifact), len(ahead) - number - 1, tally)
                 raise
             if self.upstream and self.upstream.answers > answers:
                 failed.clear()
                 answered = True
-            self._note(site, artifact, verdict, tally)
-            self._advance(site, place(artifact), len(ahead) - number - 1, tally)
+            self._note(artifact, verdict, tally)
+            self._advance(site, _place(site, artifact), len(ahead) - number - 1, tally)
             if len(failed) == PATIENCE:
                 # Back to the first of them; but if that is all that a run got at, past it, so that no project is in the way forever.
                 back = list(failed.values())[0 if answered else 1]
-                self._advance(site, place(ahead[back - 1]) if back else cursor, len(ahead) - back, tally)
+                self._advance(site, _place(site, ahead[back - 1]) if back else cursor, len(ahead) - back, tally)
                 tally.message = f"upstream is away, so this site was left: {tally.message}"
                 return
         tally.after = ""
@@ -232,16 +313,21 @@ class Scrub:
         self.state.after[site.name] = cursor
         self.state.save(at_once=False)
 
-    def _note(self, site: Site, artifact: Artifact, verdict: Verdict, tally: Tally) -> None:
+    def _note(self, artifact: Artifact, verdict: Verdict, tally: Tally) -> None:
         tally.looked_at += 1
         setattr(tally, verdict.kind, getattr(tally, verdict.kind) + 1)
+        self._settle(artifact, verdict, tally)
+
+    def _settle(self, item: Artifact | Page, verdict: Verdict, tally: Tally) -> None:
+        """Tell why it is unknown, or that it is bad; and then take it out."""
         if verdict.kind == UNKNOWN:
             self.unknown_because[verdict.reason] += 1
         if verdict.kind == BAD:
-            entry: dict[str, Any] = {"site": site.name, "path": artifact.path, "reason": verdict.reason, "expected": verdict.expected}
+            entry: dict[str, Any] = {"site": tally.site, "path": item.path, "reason": verdict.reason, "expected": verdict.expected}
             entry |= {"found": verdict.found, "purged": self.purge and verdict.stored is not None}
             # Written down first, so that what a run purged is told even if it is killed in the middle.
-            self.state.bad = [other for other in self.state.bad if other["path"] != artifact.path] + [entry]
+            told = [other for other in self.state.bad if (other["path"], other["reason"]) != (item.path, verdict.reason)]
+            self.state.bad = [*told, entry]
             self.state.save()
             if self.purge and verdict.stored:
                 try:
@@ -267,7 +353,7 @@ class Scrub:
             except Foreign as reason:
                 return Verdict(UNKNOWN, f"it is {reason}")
             except OSError as error:
-                return Verdict(BAD, f"it cannot be read: {error.strerror}", stored=stored)
+                return _unreadable(error, stored)
         return Verdict(INCOMPLETE)  # it comes and goes
 
     def _compare(self, registry: Registry, site: Site, artifact: Artifact, stored: Stored) -> Verdict:
@@ -293,16 +379,35 @@ class Scrub:
     def _digests(self, stored: Stored, algorithms: Iterable[str]) -> Allowed:
         """Raises OutOfTime and OSError."""
         digests = {algorithm: hashlib.new(algorithm, usedforsecurity=False) for algorithm in algorithms}
-        for part in stored.parts:
-            with open(part.file, "rb", opener=nofollow) as file:
-                file.seek(part.offset)
-                for begin in range(0, part.length, CHUNK):
-                    amount = min(CHUNK, part.length - begin)
-                    self.reading.take(amount)
-                    piece = file.read(amount)
-                    for digest in digests.values():
-                        digest.update(piece)
+        for piece in _pieces(stored, self.reading):
+            for digest in digests.values():
+                digest.update(piece)
         return frozenset((algorithm, digest.hexdigest()) for algorithm, digest in digests.items())
+
+
+def _pieces(stored: Stored, pace: Pace) -> Iterator[bytes]:
+    """Its body. Raises OutOfTime and OSError."""
+    for part in stored.parts:
+        with open(part.file, "rb", opener=nofollow) as file:
+            file.seek(part.offset)
+            for begin in range(0, part.length, CHUNK):
+                amount = min(CHUNK, part.length - begin)
+                pace.take(amount)
+                yield file.read(amount)
+
+
+def _unreadable(error: OSError, stored: Stored | None) -> Verdict:
+    """Only a medium that fails makes a file bad; that this run may not open it, or has too many open, does not."""
+    return Verdict(BAD if error.errno == errno.EIO else UNKNOWN, f"it cannot be read: {error.strerror}", stored=stored)
+
+
+def _registry(site: Site) -> Registry:
+    return REGISTRIES.get(site.type, Registry())
+
+
+def _place(site: Site, artifact: Artifact) -> list[str]:
+    """Where an artifact comes in its site's round: with those of its project, so that each page is asked for once."""
+    return [_registry(site).projects(artifact.path)[0], artifact.path, artifact.identity, str(artifact.unit)]
 
 
 def _text(digests: Allowed) -> str:

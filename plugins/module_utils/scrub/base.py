@@ -37,6 +37,7 @@ class Site:
     upstream: str
     index: str
     routes: tuple[Route, ...]
+    pages: frozenset[str] = frozenset()  # the identities of its index routes
 
     @classmethod
     def from_dict(cls, given: Any, where: str) -> Site:
@@ -45,10 +46,11 @@ class Site:
             routes = [
                 Route(route["path"], route["target"], route.get("id", "")) for route in given["routes"] if route["kind"] == "artifact"
             ]
+            pages = frozenset(str(route["id"]) for route in given["routes"] if route["kind"] == "index" and route.get("id"))
             texts = {key: str(given[key]) for key in ("name", "type", "path", "upstream", "index")}
         except (KeyError, TypeError, AttributeError) as error:
             raise BadInput(f"{where} is no site of a mirror document ({type(error).__name__}: {error})") from error
-        return cls(**texts, routes=tuple(sorted(routes, key=lambda route: -len(route.path))))
+        return cls(**texts, routes=tuple(sorted(routes, key=lambda route: -len(route.path))), pages=pages)
 
     def url(self, identity: str, path: str) -> str:
         """Where the artifact that is stored under a route's identity and a path came from; empty, if no route is that one."""

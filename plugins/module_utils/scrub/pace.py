@@ -24,6 +24,11 @@ class Clock:
     def seconds(self) -> float:
         return self.now() - self.started
 
+    def share(self, part: float) -> Clock:
+        """A clock that ends after this part of the time that is left. Raises OutOfTime."""
+        self.check()
+        return Clock((self.end - self.now()) * part, self.now, self.sleep)
+
     def check(self) -> None:
         """Raises OutOfTime."""
         if self.now() >= self.end:

@@ -18,7 +18,8 @@ EVERY = 1.0  # seconds between two writes, where nothing was purged
 
 class State:
     """`after` has, for each site, the last artifact that was looked at in its round; it lacks sites whose round is over.
-    `finished` has the time at which a site's last round ended. `bad` are finds that no report has told yet.
+    `finished` has the time at which a site's last round ended. `page` is the last page that was looked at, empty where the next
+    run begins with the first. `bad` are finds that no report has told yet.
 
     Without a path, nothing is kept. Only one run at a time has a file; BadInput is raised for the others.
     """
@@ -27,6 +28,7 @@ class State:
         self.path, self.now, self.written = path, now, float("-inf")
         self.after: dict[str, list[str]] = {}
         self.finished: dict[str, float] = {}
+        self.page: list[str] = []
         self.bad: list[dict[str, Any]] = []
         self.lock: IO[str] | None = None
 
@@ -47,6 +49,7 @@ class State:
             if kept["version"] != VERSION:
                 raise ValueError("version {}, where {} is known".format(kept["version"], VERSION))
             self.after, self.finished, self.bad = dict(kept["after"]), dict(kept["finished"]), list(kept["bad"])
+            self.page = list(kept.get("page", []))
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -61,7 +64,7 @@ class State:
         if not self.lock or not (at_once or self.now() - self.written >= EVERY):
             return
         self.written = self.now()
-        kept = {"version": VERSION, "after": self.after, "finished": self.finished, "bad": self.bad}
+        kept = {"version": VERSION, "after": self.after, "finished": self.finished, "page": self.page, "bad": self.bad}
         with open(self.path + ".new", "w", encoding="utf-8") as file:
             json.dump(kept, file, indent=1)
             file.flush()

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What lies in a web server's cache of artifacts: which artifacts, in which files, and how to take one out under a running server."""
+"""What lies in a web server's cache: which artifacts and pages, in which files, and how to take one out under a running server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import unquote
@@ -34,6 +34,21 @@ class Artifact:
     file: str = field(compare=False)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Page:
+    """One page of an index, as a client may get it: `form` has its representation and its encoding, in the order of the key."""
+
+    path: str
+    form: str
+    identity: str
+    file: str = field(compare=False)
+
+    @property
+    def place(self) -> list[str]:
+        """Where it comes among all pages."""
+        return [self.path, self.form, self.identity]
+
+
 @dataclass(frozen=True)
 class Part:
     """A stored file: `length` bytes of body at `offset` of it, which are those of the artifact from `start` on."""
@@ -47,12 +62,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Stored:
-    """What is stored of an artifact. `size` is that of the whole, in bytes; `flaw` says how the files contradict themselves."""
+    """What is stored of an artifact or a page. `size` is that of the whole, in bytes; `flaw` says how the files contradict
+    themselves; `told` are the header fields of a page.
+    """
 
     parts: tuple[Part, ...]
     size: int
     complete: bool = True
     flaw: str = ""
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 class Store(Protocol):
@@ -60,10 +78,10 @@ class Store(Protocol):
     root: str
     unreadable: Counter[str]  # what files are that are not the cache's -> how many
 
-    def artifacts(self) -> Iterator[Artifact]:
-        """All artifacts, each as often as it has stored files, in no order."""
+    def walk(self) -> Iterator[Artifact | Page]:
+        """All artifacts and pages, each as often as it has stored files, in no order."""
 
-    def look(self, artifact: Artifact) -> Stored:
+    def look(self, item: Artifact | Page) -> Stored:
         """What is stored of it now. Raises OSError or Foreign, where it has gone meanwhile."""
 
     def purge(self, stored: Stored) -> None:
@@ -112,7 +130,8 @@ def fields(lines: bytes) -> dict[str, str]:
 
 
 class NginxStore:
-    """Nginx's `proxy_cache`, with the key `<route's identity>|<path>|<slice_range>`.
+    """Nginx's `proxy_cache`, with the key `<route's identity>|<path>|<slice_range>` of an artifact, and
+    `<route's identity>|<path>|<representation>|<encoding>` of a page.
 
     A file is a structure, `KEY: <key>`, the response's head and its body; its name is the MD5 of the key. The structure is
     ngx_http_file_cache_header_t of src/http/ngx_http_cache.h, version 5: seen in 1.22 and 1.26.
@@ -124,17 +143,20 @@ class NginxStore:
     VERSION_FIELD = struct.Struct("@N")
 
     def __init__(self, cache_path: str) -> None:
-        self.root = os.path.join(cache_path, "artifact")
+        self.root, self.index = os.path.join(cache_path, "artifact"), os.path.join(cache_path, "index")
         self.unreadable: Counter[str] = Counter()
 
-    def artifacts(self) -> Iterator[Artifact]:
-        for file in files_below(self.root):
-            if re.fullmatch(r"[0-9a-f]{32}", os.path.basename(file)):
-                with read(self.unreadable):
-                    identity, path, start, end = self._key(file, head(file)[0])
-                    yield Artifact(path, identity, end - start + 1, file)
+    def walk(self) -> Iterator[Artifact | Page]:
+        for root, item in (self.index, self._page), (self.root, self._artifact):
+            for file in files_below(root):
+                if re.fullmatch(r"[0-9a-f]{32}", os.path.basename(file)):
+                    with read(self.unreadable):
+                        yield item(file)
 
-    def look(self, artifact: Artifact) -> Stored:
+    def look(self, item: Artifact | Page) -> Stored:
+        return self._look_at_page(item) if isinstance(item, Page) else self._look_at_artifact(item)
+
+    def _look_at_artifact(self, artifact: Artifact) -> Stored:
         parts: list[Part] = []
         start, size, flaw = 0, 1, ""
         while start < size:
@@ -158,8 +180,30 @@ class NginxStore:
                     file.write(self.VERSION_FIELD.pack(0))
                     os.unlink(part.file)
 
-    def _key(self, file: str, start_of_file: bytes) -> tuple[str, str, int, int]:
-        """Identity, path, first and last byte of a file's key. Raises Foreign."""
+    def _look_at_page(self, page: Page) -> Stored:
+        content, found = head(page.file)
+        self._key(page.file, content)
+        status, told, begin = self._answer(page.file, content)
+        if status.split()[1:2] != [b"200"]:
+            raise Foreign(f"an answer with the status line {status.decode('latin-1')!r}")
+        length = found.st_size - begin
+        size = int(told["content-length"]) if told.get("content-length", "").isdigit() else max(length, 0)
+        flaw = "" if size == length else f"{length} of {size} bytes are stored"
+        return Stored((Part(page.file, begin, length, 0, found.st_ino),), size, True, flaw, told)
+
+    def _artifact(self, file: str) -> Artifact:
+        """Raises Foreign."""
+        identity, path, start, end = self._slice(self._key(file, head(file)[0]))
+        return Artifact(path, identity, end - start + 1, file)
+
+    def _page(self, file: str) -> Page:
+        """Raises Foreign."""
+        identity, _bar, rest = self._key(file, head(file)[0]).partition("|")
+        path, representation, encoding = (["", ""] + rest.rsplit("|", 2))[-3:]
+        return Page(path, f"{representation} {encoding}".strip(), identity, file)
+
+    def _key(self, file: str, start_of_file: bytes) -> str:
+        """Raises Foreign."""
         if len(start_of_file) < self.HEADER.size:
             raise Foreign("too short for a file of Nginx's cache")
         version, *_times, _crc32, _valid, header_start, _body, _l1, _etag, _l2, _vary, _variant = self.HEADER.unpack_from(start_of_file)
@@ -170,7 +214,11 @@ class NginxStore:
         label, _colon, key = start_of_file[self.HEADER.size : header_start].strip(b"\n").partition(b": ")
         if label != b"KEY" or hashlib.md5(key, usedforsecurity=False).hexdigest() != os.path.basename(file):
             raise Foreign("without a key that fits its name")
-        identity, _bar, rest = key.decode("latin-1").partition("|")
+        return key.decode("latin-1")
+
+    def _slice(self, key: str) -> tuple[str, str, int, int]:
+        """Identity, path, first and last byte of a slice's key. Raises Foreign."""
+        identity, _bar, rest = key.partition("|")
         path, _bar, part = rest.rpartition("|")
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", part)
         if not wanted:
@@ -190,12 +238,9 @@ class NginxStore:
     def _part(self, artifact: Artifact, file: str) -> tuple[Part, int, str]:
         """A part, the size of the whole that it tells, and what is wrong with it."""
         content, found = head(file)
-        _identity, _path, start, _end = self._key(file, content)
-        *_rest, header_start, body_start, _l1, _etag, _l2, _vary, _variant = self.HEADER.unpack_from(content)
-        if body_start > len(content):
-            content = head(file, body_start)[0]
-        status, _line, lines = content[header_start:body_start].partition(b"\r\n")
-        told, length = fields(lines), found.st_size - body_start
+        _identity, _path, start, _end = self._slice(self._key(file, content))
+        status, told, body_start = self._answer(file, content)
+        length = found.st_size - body_start
         part = Part(file, body_start, length, start, found.st_ino)
         code = status.split()[1:2]
         if code == [b"206"]:
@@ -208,11 +253,20 @@ class NginxStore:
             return part, size, "" if size == length else f"{length} of {size} bytes are stored"
         raise Foreign(f"an answer with the status line {status.decode('latin-1')!r}")
 
+    def _answer(self, file: str, content: bytes) -> tuple[bytes, dict[str, str], int]:
+        """Status line and header fields of what is stored, and where in the file its body begins."""
+        *_rest, header_start, body_start, _l1, _etag, _l2, _vary, _variant = self.HEADER.unpack_from(content)
+        if body_start > len(content):
+            content = head(file, body_start)[0]
+        status, _line, lines = content[header_start:body_start].partition(b"\r\n")
+        return status, fields(lines), body_start
+
 
 class ApacheStore:
-    """Apache's mod_cache_disk, with keys that end in `?artifact;<route's identity>;;;<rest of the path>`.
+    """Apache's mod_cache_disk, with keys that end in `?<kind>;<route's identity>;<representation>;<encoding>;<rest of the path>`,
+    where the kind is `artifact` or `index`.
 
-    An artifact is two files: `.data` is its body; `.header` is a structure, the key, the response's and the request's header
+    Each is two files: `.data` is its body; `.header` is a structure, the key, the response's and the request's header
     fields. The structure is disk_cache_info_t of modules/cache/cache_disk_common.h, format 6: seen in 2.4.71.
     """
 
@@ -225,19 +279,19 @@ class ApacheStore:
         self.root = cache_path
         self.unreadable: Counter[str] = Counter()
 
-    def artifacts(self) -> Iterator[Artifact]:
+    def walk(self) -> Iterator[Artifact | Page]:
         for file in files_below(self.root):
             if file.endswith(".header"):
                 with read(self.unreadable):
-                    artifact = self._artifact(file)
-                    if artifact:
-                        yield artifact
+                    item = self._item(file)
+                    if item:
+                        yield item
 
-    def look(self, artifact: Artifact) -> Stored:
-        _format, status, _key, told, inode = self._read(artifact.file)
+    def look(self, item: Artifact | Page) -> Stored:
+        _format, status, _key, told, inode = self._read(item.file)
         if status != 200:
             raise Foreign(f"an answer with the status {status}")
-        data = artifact.file.removesuffix(".header") + self.DATA
+        data = item.file.removesuffix(".header") + self.DATA
         try:
             found = os.lstat(data)
         except FileNotFoundError:
@@ -247,7 +301,7 @@ class ApacheStore:
             return Stored((), 0, False)
         size = int(told["content-length"]) if told.get("content-length", "").isdigit() else found.st_size
         flaw = "" if size == found.st_size else f"{found.st_size} of {size} bytes are stored"
-        return Stored((Part(data, 0, found.st_size, 0, found.st_ino),), size, True, flaw)
+        return Stored((Part(data, 0, found.st_size, 0, found.st_ino),), size, True, flaw, told)
 
     def purge(self, stored: Stored) -> None:
         for part in stored.parts:
@@ -256,16 +310,18 @@ class ApacheStore:
                     os.unlink(part.file.removesuffix(self.DATA) + ".header")
                     os.unlink(part.file)
 
-    def _artifact(self, file: str) -> Artifact | None:
+    def _item(self, file: str) -> Artifact | Page | None:
         """None for a stored answer of another kind. Raises Foreign."""
         format_, _status, key, _told, _inode = self._read(file)
         uri, _mark, query = key.partition("://")[2].partition("?")
-        kind, identity, _representation, _encoding, rest = (query.split(";", 4) + [""] * 4)[:5]
-        if format_ == self.VARY_FORMAT or kind != "artifact":
+        kind, identity, representation, encoding, rest = (query.split(";", 4) + [""] * 4)[:5]
+        if format_ == self.VARY_FORMAT or kind not in ("artifact", "index"):
             return None
         # The key has the path decoded; its end is there as it came in, too.
         path = "/" + uri.partition("/")[2].removesuffix(unquote(rest.partition("?")[0])) + rest
-        return Artifact(path, identity, 0, file)
+        if kind == "artifact":
+            return Artifact(path, identity, 0, file)
+        return Page(path, f"{representation} {encoding}".strip(), identity, file)
 
     def _read(self, file: str) -> tuple[int, int, str, dict[str, str], int]:
         """Format, status, key, the response's header fields, and the inode of its body. Raises Foreign."""

@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.nearby.mirrors.plugins.module_utils.scrub.pace import OutOfTime
+from ansible_collections.nearby.mirrors.plugins.module_utils.scrub.stores import NginxStore
 from ansible_collections.nearby.mirrors.plugins.module_utils.sites import resolve_sites
 from ansible_collections.nearby.mirrors.plugins.modules import scrub
 
@@ -81,7 +84,7 @@ def test_how_many_bad_ones_fail(play, documented, given, bad, limit, fails):
     result = play(scrub, **given, fail_on_bad=limit)
     documented(scrub, result)
     assert result.get("failed", False) is fails and len(result["bad"]) == 2
-    assert fails == ("2 artifacts were bad, such as /pypi/files/a" in result.get("msg", ""))
+    assert fails == ("2 artifacts or pages were bad, such as /pypi/files/a" in result.get("msg", ""))
 
 
 @pytest.mark.parametrize("changes", [{"report_only": True}, {"_ansible_check_mode": True}])
@@ -89,6 +92,20 @@ def test_telling_changes_nothing(play, given, bad, tmp_path, changes):
     result = play(scrub, **given, **changes)
     assert result["changed"] is False and not any(entry["purged"] for entry in result["bad"]) and not (tmp_path / "state.json").exists()
     assert play(scrub, **given)["changed"] is True
+
+
+def test_a_store_that_cannot_be_listed_in_time_fails(play, documented, given, monkeypatch):
+    def late(_clock):
+        raise OutOfTime
+
+    monkeypatch.setattr(scrub.Clock, "check", late)
+    key = b"\nKEY: 1|/pypi/files/a|bytes=0-9\n"
+    file = Path(given["cache_path"]) / "artifact" / hashlib.md5(key[6:-1]).hexdigest()
+    size = NginxStore.HEADER.size + len(key)
+    file.write_bytes(NginxStore.HEADER.pack(5, 0, 0, 0, 0, 0, 0, 0, size, size, 0, b"", 0, b"", b"") + key)
+    result = play(scrub, **given)
+    documented(scrub, result)
+    assert result["failed"] and "Nothing was looked at" in result["msg"] and "raise time_limit" in result["msg"]
 
 
 def test_its_defaults_are_where_the_role_puts_things():

@@ -16,7 +16,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.scrub.base import R
 from ansible_collections.nearby.mirrors.plugins.module_utils.scrub.stores import NginxStore
 from ansible_collections.nearby.mirrors.plugins.module_utils.simple_api import MEDIA_TYPES
 
-INDEX, FILES, IDENTITY = "https://index.test", "https://files.test", "0a1b2c3d"
+INDEX, FILES, IDENTITY, PAGES = "https://index.test", "https://files.test", "0a1b2c3d", "4e5f6071"
 
 
 class Time:
@@ -55,7 +55,7 @@ class Index(Client):
 class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder, self.time, self.index, self.unit = folder, Time(), Index(), 100
-        self.site = Site("pypi", "pypi", "/pypi/", INDEX, "/pypi/simple/", (Route("/pypi/files/", FILES + "/", IDENTITY),))
+        self.site = Site("pypi", "pypi", "/pypi/", INDEX, "/pypi/simple/", (Route("/pypi/files/", FILES + "/", IDENTITY),), {PAGES})
         self.store = NginxStore(str(folder))
 
     def path(self, name: str) -> str:
@@ -68,17 +68,28 @@ class Stage:
     def put_part(
         self, name: str, body: bytes, start: int = 0, identity: str = IDENTITY, version: int = 5, answer: str = "", length: int = 0
     ) -> Path:
-        key = f"{identity}|{self.path(name)}|bytes={start}-{start + self.unit - 1}".encode()
+        key = f"{identity}|{self.path(name)}|bytes={start}-{start + self.unit - 1}"
         part = body[start : start + self.unit]
         answer = answer or f"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{start + len(part) - 1}/{length or len(body)}"
+        return self._store("artifact", key.encode(), answer, part, version)
+
+    def put_page(
+        self, project: str, body: bytes, form: str = "json|gzip", told: str = "", status: str = "200 OK", identity: str = PAGES
+    ) -> Path:
+        """Store a page, as Nginx does."""
+        kind, _bar, encoding = form.partition("|")
+        answer = f"HTTP/1.1 {status}\r\nContent-Type: {MEDIA_TYPES[kind][0]}" + "\r\nContent-Encoding: gzip" * bool(encoding) + told
+        return self._store("index", f"{identity}|/pypi/simple/{project}/|{form}".encode(), answer, body)
+
+    def _store(self, zone: str, key: bytes, answer: str, body: bytes, version: int = 5) -> Path:
         head = b"\nKEY: " + key + b"\n"
         size = NginxStore.HEADER.size
         stored = answer.encode() + b"\r\n\r\n"
         numbers = (version, 0, 0, 0, 0, 0, 0, 0, size + len(head), size + len(head) + len(stored), 0, b"", 0, b"", b"")
         md5 = hashlib.md5(key).hexdigest()
-        file = self.folder / "artifact" / md5[-1] / md5[-3:-1] / md5
+        file = self.folder / zone / md5[-1] / md5[-3:-1] / md5
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(NginxStore.HEADER.pack(*numbers) + head + stored + part)
+        file.write_bytes(NginxStore.HEADER.pack(*numbers) + head + stored + body)
         return file
 
     def publish(self, project: str, name: str, body: bytes, metadata: bytes | None = None) -> None:

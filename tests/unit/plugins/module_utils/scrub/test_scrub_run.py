@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import hashlib
 import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.nearby.mirrors.plugins.module_utils.scrub import REGISTRIES, BadInput, State, read_locks
+from ansible_collections.nearby.mirrors.plugins.module_utils.scrub import LISTING, REGISTRIES, BadInput, Scrub, State, read_locks
 from ansible_collections.nearby.mirrors.plugins.module_utils.scrub.base import Route, Site
 
 BODY, OTHER = b"right " * 50, b"wrong " * 50  # three slices each
@@ -115,6 +117,122 @@ def test_what_is_replaced_while_it_is_read_is_read_again(stage):
 
     stage.store.look = replaced
     assert counts(stage.scrub()) == (1, 1, 0, 0, 0, 0) and all(file.exists() for file in files)
+
+
+@pytest.mark.parametrize(("fault", "bad", "unknown"), [(errno.EIO, 1, 0), (errno.EMFILE, 0, 1), (errno.EACCES, 0, 1), (errno.ELOOP, 0, 1)])
+def test_only_a_medium_that_fails_makes_a_file_bad(stage, monkeypatch, fault, bad, unknown):
+    files = project(stage, "one")
+
+    def broken(*_args):
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(Scrub, "_digests", broken)
+    report = stage.scrub()
+    assert counts(report)[2:4] == (bad, unknown) and files[0].exists() is not bool(bad)
+    assert f"it cannot be read: {os.strerror(fault)}" in (report["bad"][0]["reason"] if bad else report["unknown_because"])
+
+
+# ---------------------------------------------------------------------------------------------------------------- pages
+
+PAGE = b'{"files": [' + b",".join(b'{"url": "/pypi/files/%d"}' % number for number in range(9999)) + b"]}"
+ZIPPED = gzip.compress(PAGE)
+
+
+def flipped(body: bytes) -> bytes:
+    return body[:-6] + bytes([body[-6] ^ 1]) + body[-5:]
+
+
+@pytest.mark.parametrize(("form", "body", "told", "reason"), [
+    ("json|gzip", ZIPPED, "", ""),
+    ("json|gzip", ZIPPED + ZIPPED, "", ""),
+    ("json|gzip", ZIPPED[: len(ZIPPED) // 2], "", "of the page as json gzip, its gzip stream has no end"),
+    ("json|gzip", ZIPPED[:-1], "", "has no end"),
+    ("json|gzip", b"", "", "has no end"),
+    ("json|gzip", flipped(ZIPPED), "", "its gzip stream is damaged"),
+    ("json|gzip", ZIPPED + b"more", "", "its gzip stream is damaged"),
+    ("html|gzip", b"plain", "", "its gzip stream is damaged"),
+    ("json|", PAGE, "", ""),
+    ("json|", PAGE[: len(PAGE) // 2], "", "of the page as json, it is no JSON"),
+    ("json|", b"[" * 99999, "", "it is no JSON"),
+    ("json|", b"\xff" + PAGE, "", "it is no JSON"),
+    ("html|", PAGE, f"\r\nContent-Length: {len(PAGE)}", ""),
+    ("html|", PAGE[1:], f"\r\nContent-Length: {len(PAGE)}", f"{len(PAGE) - 1} of {len(PAGE)} bytes are stored"),
+])  # fmt: skip
+def test_a_page_that_contradicts_itself_is_purged(stage, form, body, told, reason):
+    project(stage, "one")
+    file = stage.put_page("one", body, form, told)
+    for purge in False, True:
+        report = stage.scrub(purge=purge, state="scrub.json" if purge else "")
+        (site,) = report["sites"]
+        assert (site["pages"], site["bad_pages"]) == (1, bool(reason)) and counts(report) == (1, 1, 0, 0, 0, 0)
+        assert file.exists() is not (purge and bool(reason))
+        for entry in report["bad"]:
+            assert entry["path"] == "/pypi/simple/one/" and reason in entry["reason"] and entry["purged"] is purge
+        assert f", {len(report['bad'])} of 1 pages bad" in report["summary"]
+
+
+def test_each_form_of_a_page_is_told(stage):
+    files = [stage.put_page("one", b"x", form) for form in ("json|", "json|gzip", "html|gzip")]
+    assert len(stage.scrub()["bad"]) == 3 and not any(file.exists() for file in files)
+
+
+def test_a_page_that_ends_before_its_body(stage):
+    file = stage.put_page("one", PAGE)
+    os.truncate(file, file.stat().st_size - len(PAGE) - 3)
+    assert stage.scrub()["sites"][0]["bad_pages"] == 1 and not file.exists()
+
+
+def test_pages_that_cannot_be_judged_are_left_alone(stage):
+    files = [stage.put_page("one", b"<html>", "html|"), stage.put_page("two", b"", status="301 Moved Permanently", form="html|")]
+    files += [stage.put_page("old", b"", identity="ffffffff")]
+    report = stage.scrub()
+    assert all(file.exists() for file in files) and report["sites"][0]["pages"] == 2
+    assert report["unknown_because"] == {
+        "a page has neither a checksum nor a length": 1,
+        "a page is an answer with the status line 'HTTP/1.1 301 Moved Permanently'": 1,
+        "no site of the mirror has it any more, so it is not served": 1,
+    }
+
+
+def test_a_page_that_is_replaced_while_it_is_read_is_read_again(stage):
+    file = stage.put_page("one", ZIPPED[:-9])
+    look, looks = stage.store.look, []
+
+    def replaced(page):
+        looks.append(page)
+        if len(looks) == 2:
+            file.rename(file.with_name(file.name + ".0000000001"))
+            stage.put_page("one", ZIPPED)
+        return look(page)
+
+    stage.store.look = replaced
+    assert stage.scrub()["bad"] == [] and file.exists() and len(looks) == 3
+
+
+def test_pages_take_a_tenth_of_the_time_and_go_on_where_they_stopped(stage):
+    for number in range(10):
+        stage.put_page(f"p{number}", b" " * 98 + b"{}", "json|")
+        project(stage, f"p{number}", OTHER)
+    look, seen, looked_at, pages = stage.store.look, [], 0, 0
+    stage.store.look = lambda item: seen.append(item.path) or look(item)
+    for _run in range(5):
+        report = stage.scrub(limit=30, bytes_rate=100)
+        (site,) = report["sites"]
+        assert site["pages"] <= 4 and report["seconds"] <= 30
+        looked_at, pages = looked_at + site["looked_at"], pages + site["pages"]
+    assert looked_at == 10 and pages > 10
+    order = [path for path in seen if "/simple/" in path]
+    assert list(dict.fromkeys(order)) == [f"/pypi/simple/p{number}/" for number in range(10)]
+
+
+def test_a_page_that_takes_longer_than_its_share_is_in_the_way_of_none(stage):
+    for name in "big", "small":
+        stage.put_page(name, b" " * (3 << 20), "json|")
+    project(stage, "one")
+    for _run in range(2):
+        report = stage.scrub(limit=50, bytes_rate=1 << 18)
+        assert report["sites"][0]["pages"] == 1 and counts(report)[1] == 1
+        assert list(report["unknown_because"]) == ["it takes longer than one run may take; raise time_limit or read_rate"]
 
 
 # ------------------------------------------------------------------------------------------------------------- upstream
@@ -258,25 +376,28 @@ def test_an_artifact_that_takes_longer_than_a_run_is_passed_over(stage):
 def test_rates_hold(stage):
     for number in range(5):
         project(stage, f"p{number}")
+    stage.put_page("p0", b" " * 198 + b"{}", "json|")
     stage.scrub(bytes_rate=100)
-    assert stage.time.slept == pytest.approx(14.0), "the first of 15 slices waits for none"
+    assert stage.time.slept == pytest.approx(16.0), "a page and 15 slices, of which the first waits for none"
     stage.time.slept = 0.0
     stage.scrub(request_rate=0.5)
     assert stage.time.slept == pytest.approx(8.0), "the first of five requests waits for none"
 
 
-def test_a_listing_that_takes_all_the_time_is_told(stage):
+@pytest.mark.parametrize("before", [10, 0])
+def test_a_listing_that_takes_all_the_time_is_told(stage, before):
     project(stage, "one")
-    listed = stage.store.artifacts
+    listed = stage.store.walk
 
     def slow():
         for artifact in listed():
-            stage.time.now += 10
+            stage.time.now += before
             yield artifact
+        stage.time.now += 10
 
-    stage.store.artifacts = slow
+    stage.store.walk = slow
     report = stage.scrub(limit=5)
-    assert not report["complete"] and "raise time_limit" in report["summary"]
+    assert not report["complete"] and report["stopped"] == LISTING and report["summary"].endswith(LISTING)
 
 
 # ----------------------------------------------------------------------------------------------------------------- state

@@ -11,7 +11,7 @@ BODY = bytes(range(250))
 
 
 def only(stage):
-    return next(iter({artifact: artifact for artifact in stage.store.artifacts()}))
+    return next(iter(stage.store.walk()))
 
 
 def test_slices_make_one_artifact(stage):
@@ -47,7 +47,7 @@ def test_parts_of_another_slice_size_are_another_artifact(stage):
     stage.put("one.whl", BODY)
     stage.unit = 1000
     stage.put("one.whl", BODY)
-    assert sorted({artifact.unit for artifact in stage.store.artifacts()}) == [100, 1000]
+    assert sorted({artifact.unit for artifact in stage.store.walk()}) == [100, 1000]
 
 
 def test_parts_that_tell_of_two_wholes(stage):
@@ -66,13 +66,13 @@ def test_parts_that_tell_of_two_wholes(stage):
 def test_files_of_another_kind(stage, damage, reason):
     file = stage.put("one.whl", BODY[:50])[0]
     file.write_bytes(damage(file.read_bytes()))
-    assert list(stage.store.artifacts()) == [] and stage.store.unreadable == {reason: 1}
+    assert list(stage.store.walk()) == [] and stage.store.unreadable == {reason: 1}
 
 
 def test_files_that_are_being_written_are_not_looked_at(stage):
     file = stage.put("one.whl", BODY[:50])[0]
     file.rename(file.with_name(file.name + ".0000000012"))
-    assert list(stage.store.artifacts()) == [] and not stage.store.unreadable
+    assert list(stage.store.walk()) == [] and not stage.store.unreadable
 
 
 def test_an_answer_that_is_no_file(stage):
@@ -107,7 +107,7 @@ def test_links_are_not_followed(stage):
         stage.store.look(only(stage))
     first.rename(elsewhere)
     first.symlink_to(elsewhere)
-    assert str(first) not in {artifact.file for artifact in stage.store.artifacts()}
+    assert str(first) not in {artifact.file for artifact in stage.store.walk()}
 
 
 def test_folders_of_another_depth(stage):
@@ -116,6 +116,13 @@ def test_folders_of_another_depth(stage):
         deep.parent.mkdir(exist_ok=True)
         file.rename(deep)
     assert stage.store.look(only(stage)).complete
+
+
+def test_a_page_has_its_form_and_what_it_told(stage):
+    stage.put_page("a%7Cb|c", b"{}", "json|")
+    (page,) = stage.store.walk()
+    assert (page.path, page.form, page.identity) == ("/pypi/simple/a%7Cb|c/", "json", "4e5f6071")
+    assert stage.store.look(page).told == {"content-type": "application/vnd.pypi.simple.v1+json"}
 
 
 # --------------------------------------------------------------------------------------------------------------- Apache
@@ -138,7 +145,7 @@ def put(folder: Path, key: str = KEY, body: bytes = BODY, status: int = 200, for
 def test_apache_stores_wholes(tmp_path):
     file = put(tmp_path)
     store = ApacheStore(str(tmp_path))
-    (artifact,) = store.artifacts()
+    (artifact,) = store.walk()
     assert (artifact.path, artifact.identity, artifact.unit) == ("/pypi/files/a%2Bb.whl", "0a1b2c3d", 0)
     stored = store.look(artifact)
     ((part),) = stored.parts
@@ -150,18 +157,26 @@ def test_apache_stores_wholes(tmp_path):
 @pytest.mark.parametrize(("key", "path"), [
     ("http://mirror/tools/v1/x?artifact;1;;;v1/x", "/tools/v1/x"),
     ("http://mirror/tools/v1/a;b?artifact;1;;;v1/a;b?c=d?e", "/tools/v1/a;b?c=d?e"),
-    ("http://mirror/pypi/simple/six/?index;1;json;gzip;six/", None),
+    ("http://mirror/pypi/simple/six/?index;1;json;gzip;six/", "/pypi/simple/six/"),
     ("http://mirror/pypi/simple/six/?", None),
 ])  # fmt: skip
 def test_apache_keys(tmp_path, key, path):
     put(tmp_path, key)
-    assert [artifact.path for artifact in ApacheStore(str(tmp_path)).artifacts()] == [path] * bool(path)
+    assert [item.path for item in ApacheStore(str(tmp_path)).walk()] == [path] * bool(path)
+
+
+def test_apache_pages(tmp_path):
+    put(tmp_path, "http://mirror/pypi/simple/six/?index;1;json;gzip;six/", told="Content-Encoding: gzip")
+    store = ApacheStore(str(tmp_path))
+    (page,) = store.walk()
+    assert (page.path, page.form, page.identity) == ("/pypi/simple/six/", "json gzip", "1")
+    assert store.look(page).told["content-encoding"] == "gzip" and not store.look(page).flaw
 
 
 def test_apache_serves_no_body_of_another_header(tmp_path):
     file = put(tmp_path)
     store = ApacheStore(str(tmp_path))
-    (artifact,) = store.artifacts()
+    (artifact,) = store.walk()
     stored = store.look(artifact)
     data = file.with_suffix(".data")
     data.rename(data.with_suffix(".old"))
@@ -175,7 +190,7 @@ def test_apache_serves_no_body_of_another_header(tmp_path):
 def test_apache_short_bodies_and_other_answers(tmp_path):
     put(tmp_path, told="Content-Length: 251")
     store = ApacheStore(str(tmp_path))
-    (artifact,) = store.artifacts()
+    (artifact,) = store.walk()
     assert store.look(artifact).flaw == "250 of 251 bytes are stored"
     put(tmp_path, status=302)
     with pytest.raises(Foreign, match="302"):
@@ -192,4 +207,4 @@ def test_apache_files_of_another_kind(tmp_path, form, cut, reason):
     file = put(tmp_path, form=form)
     file.write_bytes(file.read_bytes()[:cut])
     store = ApacheStore(str(tmp_path))
-    assert list(store.artifacts()) == [] and store.unreadable == ({reason: 1} if reason else {})
+    assert list(store.walk()) == [] and store.unreadable == ({reason: 1} if reason else {})
