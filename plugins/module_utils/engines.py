@@ -31,7 +31,6 @@ class Limit:
 UNCHECKED = Limit(
     "unchecked",
     "What is damaged on the mirror's own disk is served as it lies there, until a scrub takes it out.",
-    faults="stored_halved",
 )
 ENGINES: dict[str, tuple[Limit, ...]] = {
     "nginx": (
