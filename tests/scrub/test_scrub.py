@@ -173,7 +173,7 @@ def test_a_store_that_cannot_be_listed_in_a_part_of_the_time_gets_the_rest_or_fa
         for number in range(first + 1, first + 30_000):
             os.link(source, folder / f"{number:032x}{suffix}")
     began = time.monotonic()
-    code, told = stage.play(nearby_scrub_part=1, nearby_scrub_time_limit=2)
+    code, told = stage.play(nearby_scrub_part=1, nearby_scrub_time_limit=1)
     assert code and "raise time_limit" in told and stage.get(artifact) != artifact.content and time.monotonic() - began < 30
     code, told = stage.play(nearby_scrub_part=1, nearby_scrub_time_limit=90)
     assert not code and f"bad: {stage.path(artifact)}" in told and stage.get(artifact) == artifact.content
