@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 import typing as t
 from pathlib import Path
 
 import pytest
-from bench import ACCEPT, PIP, Fresh, Mirror, Reply, World, age, at_once, fetch, good, show, until
+from bench import ACCEPT, EXPIRED, PIP, Fresh, Mirror, Reply, World, age, at_once, fetch, good, show, until
 from promises import patient, promise, table
 from registry import HTML, JSON
 
@@ -287,6 +288,24 @@ def test_who_waits_for_a_hung_upstream_waits_once(mirror: Mirror, fresh: Make) -
     assert all(good(reply, before) for reply in replies), [show(reply) for reply in replies if reply.status != 200][:3]
     slowest = max(reply.seconds for reply in replies)
     assert slowest < mirror.variables["mirror_index_timeout"] + mirror.variables["mirror_connect_timeout"] + 0.5, slowest
+
+
+@promise("stale")
+@patient
+def test_a_kept_connection_does_not_wait_twice(mirror: Mirror, fresh: Make) -> None:
+    """A silent upstream is asked for one page, and then, by the next request on the connection, for another one."""
+    lapsed, expired, before = fresh("steady"), fresh("steady"), []
+    for project in lapsed, expired:
+        before.append(mirror.get(project.index).body)
+        age(EXPIRED)
+        project.registry.fault(path=project.pattern, hang=True)
+    connection = http.client.HTTPConnection(*mirror.address, timeout=30)
+    began = time.monotonic()
+    for project, body in zip((expired, lapsed), before[::-1], strict=True):
+        connection.request("GET", project.index, headers={"Host": "mirror.test"})
+        assert connection.getresponse().read() == body
+    connection.close()
+    assert time.monotonic() - began < mirror.variables["mirror_index_timeout"] * 1.5
 
 
 @promise("once")
