@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.nearby.mirrors.plugins.module_utils.catalogue import ECOSYSTEMS
+from ansible_collections.nearby.mirrors.plugins.module_utils.catalogue import ECOSYSTEMS, Ecosystem
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import HttpError, Response
 
 VERSION = 1
@@ -81,13 +81,17 @@ def build(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, 
     }
 
 
+def _known(kind: str) -> Ecosystem:
+    return ECOSYSTEMS.get(kind, Ecosystem(kind))
+
+
 def offer(index: str) -> dict[str, Any]:
     """What a client has to know of one index: `{url, host, plain}`; `plain` is true where there is no TLS."""
     return {"url": index, "host": urlsplit(index).netloc, "plain": index.startswith("http://")}
 
 
 def from_document(document: Any, base: str, types: Iterable[str], where: str) -> dict[str, Any]:
-    """`{url, name, indexes: {type: {url, host, plain, probe}}}` of a mirror document; the first site of a type counts.
+    """`{url, name, indexes: {type: {url, host, plain, probe, upstream}}}` of a mirror document; the first site of a type counts.
 
     `base` is the URL that the document was fetched from; without one the document's own `url` counts. Raises BadInput.
     """
@@ -109,9 +113,10 @@ def from_document(document: Any, base: str, types: Iterable[str], where: str) ->
         if not isinstance(index, str) or not index.startswith("/") or not _PATH.fullmatch(index):
             raise BadInput(f"{where} has a site with the index {index!r}, which is not a plain path")
         probe = str(site.get("probe") or "")
-        if not re.fullmatch(r"[A-Za-z0-9._-]*", probe):
+        if not re.fullmatch(r"(?:(?!\.)[A-Za-z0-9!._~-]+(?:/(?!\.)[A-Za-z0-9!._~-]+)*)?", probe):
             raise BadInput(f"{where} has a site with the probe {probe!r}, which is not a project's name")
-        indexes[kind] = dict(offer(base + index), probe=probe)
+        upstream = checked_url(site["upstream"], f"an upstream in {where}") if site.get("upstream") else ""
+        indexes[kind] = dict(offer(base + index), probe=probe, upstream=upstream)
     if not indexes:
         raise BadInput("{} has no site that a client on this node can use (supported: {})".format(where, ", ".join(types)))
     return {"url": base, "name": str(document.get("name") or urlsplit(base).netloc), "indexes": indexes}
@@ -132,7 +137,7 @@ def from_mirror_info(info: Any, types: Iterable[str], where: str) -> dict[str, A
         if not isinstance(entry, Mapping) or not entry.get("url"):
             raise BadInput(f"{where} has no url for {kind}: write {kind}: {{url: ...}}")
         index = checked_url(entry["url"], f"the url for {kind} in {where}")
-        indexes[kind] = dict(offer(index + "/"), probe=ECOSYSTEMS[kind].probe if kind in ECOSYSTEMS else "")
+        indexes[kind] = dict(offer(index + "/"), probe=_known(kind).probe, upstream="")
     if not indexes:
         raise BadInput("{} has no entry that a client on this node can use (supported: {})".format(where, ", ".join(types)))
     first = urlsplit(next(iter(indexes.values()))["url"])
@@ -159,10 +164,10 @@ def fetch(base: str, get: Callable[..., Response], types: Iterable[str]) -> dict
 
 def probe(mirror: Mapping[str, Any], get: Callable[..., Response]) -> None:
     """Ask every index for its probe project as a client would. Raises Unusable."""
-    for index in mirror["indexes"].values():
+    for kind, index in mirror["indexes"].items():
         if not index["probe"]:
             continue
-        url = "{}/{}/".format(index["url"].rstrip("/"), index["probe"])
+        url = index["url"].rstrip("/") + "/" + _known(kind).page.format(index["probe"])
         try:
             response = get(url, {"Accept": PROBE_ACCEPT}, redirects=3)
         except HttpError as error:

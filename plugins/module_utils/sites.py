@@ -189,7 +189,7 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
         "upstream": upstream,
         "origins": origins,
         "discover": ecosystem.linked and "origins" not in site,
-        "index": f"{path}{ecosystem.index}" if ecosystem.index else "",
+        "index": "" if ecosystem.index is None else f"{path}{ecosystem.index}",
         "probe": site.get("probe", ecosystem.probe),
         "serial_header": ecosystem.serial_header,
         "mirror_info": ecosystem.mirror_info,

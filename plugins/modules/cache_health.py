@@ -15,7 +15,10 @@ description:
   - It fails if one check is bad, and says which. Checks that cannot judge are V(skipped) and say why.
   - Of a site of type V(pypi) it looks at the page of one project, its C(probe), as JSON and as HTML, at its links, its smallest
     file, the file's metadata and provenance, at cache hits, C(HEAD), C(Range) and compression, and at upload times and serials
-    next to those of upstream. Of a site of type V(generic) it looks at the prefix, and at a file if C(probe) names one.
+    next to those of upstream.
+  - Of a site of type V(golang) it looks at the list of one module's versions, and at the files of the newest, which have to be
+    whole, with the sums that the checksum database tells. Which database that is says C(GOSUMDB), in the environment or by go itself.
+  - Of a site of type V(generic) it looks at the prefix, and at a file if C(probe) names one.
 options:
   url:
     description:

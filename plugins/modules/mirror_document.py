@@ -84,7 +84,8 @@ mirror:
     indexes:
       description:
         - By ecosystem, the index to use, with the keys C(url), C(host) (with its port, if there is one), C(plain)
-          (true where there is no TLS) and C(probe) (the project that was asked for).
+          (true where there is no TLS), C(probe) (the project that was asked for) and C(upstream) (what the index is a mirror of,
+          if that is known).
       type: dict
 """
 

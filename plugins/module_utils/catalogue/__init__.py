@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from .ecosystem import Ecosystem, Representation, Route
 from .generic import GENERIC
+from .golang import GOLANG
 from .pypi import PYPI
 
-ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, GENERIC)}
+ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, GOLANG, GENERIC)}
 
 __all__ = ["ECOSYSTEMS", "Ecosystem", "Representation", "Route"]

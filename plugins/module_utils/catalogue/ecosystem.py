@@ -43,8 +43,9 @@ class Ecosystem:
     """A registry's protocol as the mirror sees it.
 
     ``type``           package-url type (ECMA-427).
-    ``index``          path that clients are given, relative to the site.
+    ``index``          path that clients are given, relative to the site; None where they are given none.
     ``probe``          a project that every registry of this type has; health and discovery look at it.
+    ``page``           where a project's page is, relative to the index.
     ``lifetime``       seconds for which an index page counts as fresh.
     ``linked``         True where index pages link to files on other origins.
     ``link_prefixes`` what stands before a link in a body, where links may be path-absolute.
@@ -53,8 +54,9 @@ class Ecosystem:
     """
 
     type: str
-    index: str = ""
+    index: str | None = None
     probe: str = ""
+    page: str = "{}/"
     lifetime: int = 300
     linked: bool = False
     link_prefixes: tuple[str, ...] = ()

@@ -72,7 +72,7 @@ class Site:
                 raise ValueError(f"{where} has no {key}")
         path = given.get("path") or "/{}/".format(given["name"])
         known = ECOSYSTEMS.get(given["type"], Ecosystem(given["type"]))
-        index, probe = f"{path}{known.index}" if known.index else "", known.probe
+        index, probe = "" if known.index is None else f"{path}{known.index}", known.probe
         offered = given.get("offered", given.get("representations", ["json", "html"]))
         texts = {"path": path, "index": given.get("index") or index, "probe": given.get("probe", probe)}
         texts["upstream"] = given.get("upstream") or ""

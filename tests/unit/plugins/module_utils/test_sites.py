@@ -112,6 +112,38 @@ def test_what_is_stored_for_another_upstream_is_not_found_again():
     assert keys[0]["files"] != keys[2]["files"]
 
 
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("example.org/!a/@v/list", "index"),
+        ("example.org/!a/@latest", "index"),
+        ("example.org/!a/@v/v1.2.3.info", "artifact"),
+        ("example.org/!a/@v/v1.2.3.mod", "artifact"),
+        ("example.org/!a/@v/v1.2.3.zip", "artifact"),
+        ("example.org/!a/@v/v2.0.0+incompatible.zip", "artifact"),
+        ("example.org/!a/@v/v0.0.0-20200102030405-0123456789ab.info", "artifact"),
+        ("example.org/!a/@v/v1.0.0-!r!c.1.mod", "artifact"),
+        ("example.org/!a/@v/main.info", "index"),  # a branch
+        ("example.org/!a/@v/v1.info", "index"),
+        ("example.org/!a/@v/0123456789ab.mod", "index"),
+        ("sumdb/sum.test/supported", "index"),
+        ("sumdb/sum.test/latest", "index"),
+        ("sumdb/sum.test/lookup/example.org/!a@v1.2.3", "artifact"),
+        ("sumdb/sum.test/tile/8/0/x001/234.p/5", "artifact"),
+        ("sumdb/sum.test/tile/8/data/x001/234", "artifact"),
+    ],
+)
+def test_golang_knows_what_never_changes(path, kind):
+    site = {"type": "golang", "upstream": "https://proxy.example.org/go"}
+    assert routed(resolve([site]), f"/golang/{path}") == (kind, f"https://proxy.example.org/go/{path}")
+
+
+def test_golang_gives_clients_its_root_and_rewrites_nothing():
+    (site,) = resolve([{"type": "golang", "upstream": "https://proxy.example.org"}])
+    assert (site["index"], site["discover"]) == ("/golang/", False)
+    assert not any(route["rewrite"] for route in site["routes"])
+
+
 def test_generic_knows_what_never_changes():
     sites = resolve(
         [{"name": "tools", "type": "generic", "upstream": "http://host.test", "immutable": [r"v[0-9]+/.+\.tgz"], "lifetime": 60}]
@@ -134,10 +166,11 @@ def test_two_sites_of_one_type():
         ([], "at least one site"),
         ("pypi", "not a list"),
         ([7], r"mirror_sites\[0\] is neither"),
-        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of generic, pypi"),
+        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of generic, golang, pypi"),
         ([{"type": "pypi", "url": "x"}], "unknown option 'url'"),
         ([{"type": "pypi", "name": "Py PI"}], "name 'Py PI'"),
         ([{"type": "generic", "name": "g"}], "no default upstream; set upstream:"),
+        (["golang"], "'golang' has no default upstream; set upstream: for it in mirror_sites"),
         ([{"type": "pypi", "upstream": "index.example.org"}], "no scheme or host"),
         ([{"type": "pypi", "upstream": "ftp://index.example.org"}], "no scheme or host"),
         ([{"type": "pypi", "upstream": "https://user:word@index.example.org"}], "credentials"),

@@ -12,7 +12,8 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.mirror_document imp
 BASE = "http://m.test:8080"
 SITE = {"name": "pypi", "type": "pypi", "index": "/pypi/simple/", "probe": "pip"}
 DOCUMENT = {"version": 1, "name": "m", "url": "http://other.test", "sites": [SITE]}
-INDEX = {"url": BASE + "/pypi/simple/", "host": "m.test:8080", "plain": True, "probe": "pip"}
+INDEX = {"url": BASE + "/pypi/simple/", "host": "m.test:8080", "plain": True, "probe": "pip", "upstream": ""}
+GO = {"name": "golang", "type": "golang", "index": "/golang/", "probe": "example.org/!a", "upstream": "https://proxy.example.org/"}
 ANSWERS = {BASE + "/mirror.json": json.dumps(DOCUMENT), BASE + "/pypi/simple/pip/": "{}"}
 
 
@@ -69,6 +70,14 @@ def test_zuuls_mirror_info_needs_no_document() -> None:
     assert asked == ["https://m.test/pypi/simple/pip/"]
 
 
+def test_a_go_proxy_is_asked_for_versions_and_tells_its_upstream() -> None:
+    answers = {BASE + "/mirror.json": json.dumps(dict(DOCUMENT, sites=[GO])), BASE + "/golang/example.org/!a/@v/list": "v1.0.0\n"}
+    asked: list[str] = []
+    index = find(server(answers, asked), ["pypi", "golang"], BASE)["indexes"]["golang"]
+    assert (index["url"], index["upstream"]) == (BASE + "/golang/", "https://proxy.example.org")
+    assert asked == list(answers)
+
+
 BAD = {
     "no mirror": ({}, "no mirror is known for this node: set configure_mirrors_url"),
     "no scheme": ({"url": "m.test:8080"}, "configure_mirrors_url is 'm.test:8080', which has no scheme"),
@@ -85,6 +94,10 @@ BAD = {
     "no base": ({"document": dict(DOCUMENT, url="")}, "url in configure_mirrors_document is '', which has no scheme"),
     "an index for a shell": ({"document": dict(DOCUMENT, sites=[dict(SITE, index="/a'b")])}, "which is not a plain path"),
     "an odd probe": ({"document": dict(DOCUMENT, sites=[dict(SITE, probe="../x")])}, "which is not a project's name"),
+    "an upstream for a shell": (
+        {"document": dict(DOCUMENT, sites=[dict(SITE, upstream="http://a.test/;id")])},
+        "an upstream in .* not a plain",
+    ),
     "info without url": ({"mirror_info": {"pypi": {}}}, "mirror_info has no url for pypi"),
     "info without our types": ({"mirror_info": {"fedora": {"url": "http://m.test"}}}, "no entry that a client on this node can use"),
     "info with credentials": ({"mirror_info": {"pypi": {"url": "http://u:p@m.test/"}}}, "for pypi in mirror_info has credentials"),
