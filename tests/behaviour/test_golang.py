@@ -166,6 +166,14 @@ def test_what_is_not_there_is_told_as_upstream_tells_it_and_not_stored(
 
 
 @promise("protocol")
+@table("kind", {"list": "list", "zip": "v1.0.0.zip"})
+def test_many_who_ask_at_once_are_told_the_same(world: World, proxy: GoProxy, numbers: t.Iterator[int], kind: str) -> None:
+    path = f"example.org/none-{next(numbers)}/@v/{kind}"
+    replies = at_once(20, lambda _number: get(world, path))
+    assert {(reply.status, body(reply).split(b":")[0]) for reply in replies} == {(404, b"not found")}
+
+
+@promise("protocol")
 @table("rest", {"tile": "tile/8/0/x001/234", "partial": "tile/8/1/005.p/17", "data": "tile/8/data/x001/234"})
 def test_tiles_of_the_checksum_database_never_change(world: World, proxy: GoProxy, rest: str) -> None:
     path = f"sumdb/{DATABASE}/{rest}"

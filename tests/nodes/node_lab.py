@@ -95,6 +95,8 @@ class Mirror:
             return 200, "application/json", json.dumps(document("http://" + host, **changes)).encode()
         if path.startswith("/pypi/simple/") and prefix == "/broken":
             return 502, "text/plain", b"bad gateway\n"
+        if path.startswith("/golang/") and path.endswith("/@v/list"):
+            return 200, "text/plain", b"v1.0.0\n"
         digest = hashlib.sha256(self.wheel).hexdigest()
         files = [
             {"filename": "sample-1.0-py3-none-any.whl", "url": "/pypi/files/sample-1.0-py3-none-any.whl", "hashes": {"sha256": digest}}

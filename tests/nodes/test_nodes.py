@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ THERE = {
     "etc/profile.d/nearby-mirrors.sh": (0o755, "export MINE=1\n"),
     "etc/hostname": (0o644, "node\n"),
 }
+GO = {"name": "golang", "type": "golang", "path": "/golang/", "index": "/golang/", "upstream": "https://proxy.example.org"}
 INFO = {"pypi": {"url": "MIRROR/pypi/simple"}}
 
 
@@ -41,6 +43,8 @@ NODES = {
     "fresh": Node({"configure_mirrors_url": "MIRROR"}),
     "settled": Node({"configure_mirrors_url": "MIRROR/"}, THERE),
     "document": Node({"configure_mirrors_document": document("https://mirror.test/a")}, base="https://mirror.test/a"),
+    "go": Node({"configure_mirrors_document": document(sites=[*document()["sites"], GO])}, base="http://mirror.test:8080"),
+    "go-info": Node({"mirror_info": {**INFO, "golang": {"url": "MIRROR/golang"}}}),
     "both": Node({"configure_mirrors_document": document(), "configure_mirrors_url": "MIRROR"}),
     "fqdn": Node({"mirror_fqdn": "ADDRESS", "zuul_site_mirror_fqdn": "wrong.test"}),
     "site-fqdn": Node({"zuul_site_mirror_fqdn": "ADDRESS", "mirror_use_ssl": False}),
@@ -124,6 +128,19 @@ def test_every_client_is_pointed_at_the_mirror(story: Story, name: str, mirror: 
     assert f"PIP_INDEX_URL={base}/pypi/simple/" in environment
     assert f"UV_DEFAULT_INDEX={base}/pypi/simple/" in environment
     assert "extra-index-url" not in "".join(story.text("configured", name, path) for path in NODES[name].wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("go", "http://mirror.test:8080/golang|https://proxy.example.org,direct"), ("go-info", "MIRROR/golang,direct"), ("fresh", "")],
+)
+def test_go_falls_back_to_what_the_mirror_mirrors(story: Story, name: str, expected: str, mirror: Mirror) -> None:
+    value = str(filled(expected, mirror))
+    lines = story.text("configured", name, "etc/nearby-mirrors/environment").splitlines()
+    assert [line for line in lines if line.startswith("GO")] == [f"GOPROXY={value}"] * bool(value)
+    script = story.text("configured", name, "etc/profile.d/nearby-mirrors.sh") + 'echo "$GOPROXY"'
+    shell = subprocess.run(["sh", "-euc", "GOPROXY=\n" + script], capture_output=True, text=True, check=True)
+    assert shell.stdout == value + "\n"
 
 
 @each_node
@@ -285,7 +302,7 @@ LEFT = {
     "refused": ({"configure_mirrors_url": DEAD}, "GET http://127.0.0.1:1/mirror.json failed: the connection was refused."),
     "no-document": ({"configure_mirrors_url": "MIRROR/none"}, "MIRROR/none/mirror.json answered 404, not a mirror document."),
     "later": ({"configure_mirrors_url": "MIRROR/later"}, "MIRROR/later/mirror.json has version 2, and this release"),
-    "useless": ({"configure_mirrors_url": "MIRROR/useless"}, "has no site that a client on this node can use (supported: pypi)."),
+    "useless": ({"configure_mirrors_url": "MIRROR/useless"}, "has no site that a client on this node can use (supported: pypi, golang)."),
     "dead-index": ({"configure_mirrors_url": "MIRROR/broken"}, "GET MIRROR/broken/pypi/simple/pip/ answered 502."),
     "dead-fqdn": ({"mirror_fqdn": "127.0.0.1:1"}, "the connection was refused."),
     "dead-info": ({"mirror_info": {"pypi": {"url": DEAD + "/simple"}}}, "GET http://127.0.0.1:1/simple/pip/ failed"),
