@@ -103,6 +103,17 @@ def test_files_of_a_version_never_change(world: World, proxy: GoProxy, module: s
 
 
 @promise("protocol")
+@table("spelled", {"as go does": "%21", "as it is written": "!"})
+@table("rest", {"index": "list", "artifact": "v1.0.0.zip"})
+def test_capitals_arrive_as_they_came(world: World, proxy: GoProxy, module: str, spelled: str, rest: str) -> None:
+    path = f"{module.replace('!', spelled)}/@v/{rest}"
+    for cache in "miss", "hit":
+        reply = get(world, path)
+        assert (reply.status, reply.cache) == (200, cache), show(reply)
+    assert proxy.requests(path) == [206 if rest.endswith("zip") and world.mirror.engine == "nginx" else 200]
+
+
+@promise("protocol")
 def test_files_of_a_version_outlive_every_lifetime(world: World, proxy: GoProxy, module: str) -> None:
     paths = [f"{module}/@v/v1.0.0.zip", f"sumdb/{DATABASE}/lookup/{module}@v1.0.0"]
     first = [body(get(world, path)) for path in paths]

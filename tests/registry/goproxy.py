@@ -17,6 +17,7 @@ import threading
 import typing as t
 import zipfile
 from email.utils import formatdate
+from urllib.parse import unquote
 
 DATABASE = "sum.test"
 EPOCH = 1_700_000_000
@@ -109,7 +110,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.removeprefix("/")
-        found = self.proxy.find(path)
+        found = self.proxy.find(unquote(path))
         if self.proxy.failing:
             self.answer(503, {"Content-Type": "text/plain; charset=UTF-8"}, b"try again later\n")
         elif found is None or path in self.proxy.gone:

@@ -1,0 +1,217 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""go against the real module proxy and the real checksum database, through a mirror that is deployed on this machine.
+
+Go has no way out but the mirror: whatever else it asks goes to a proxy that is not there. The mirror is cut off by a name
+server that no longer knows its upstream. Needs root, go and the registry.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from deploying import CACHE, LOG, RUN, deployed
+from installs import HITS, LOG_FLUSH_SECONDS, Mirror
+
+sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("behaviour", "registry")]
+
+from bench import Names, until  # noqa: E402
+
+NOWHERE = "http://127.0.0.1:9"
+# The first of them needs one with capitals in its path, and others of other hosts than their names say.
+MAIN = """package main
+
+import (
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+	"gopkg.in/yaml.v3"
+	"honnef.co/go/tools/config"
+)
+
+func main() {
+	var group errgroup.Group
+	group.Go(func() error {
+		text, err := yaml.Marshal(map[string]bool{"checks": len(config.DefaultConfig.Checks) > 0})
+		fmt.Print(string(text))
+		return err
+	})
+	if group.Wait() != nil {
+		panic("no text")
+	}
+}
+"""
+MOD = """module example.org/demo
+
+go 1.17
+
+require (
+	golang.org/x/sync v0.7.0
+	gopkg.in/yaml.v3 v3.0.1
+	honnef.co/go/tools v0.3.3
+)
+"""
+SAYS = "checks: true\n"
+USED = re.compile(r"/@v/.+\.(?:zip|mod|info)$|/sumdb/.+/(?:lookup|tile)/")
+
+
+def go_tool() -> str:
+    found = shutil.which("go", path=f"{os.environ['PATH']}:/usr/local/go/bin")
+    return found or pytest.fail("go is not installed; run make host")
+
+
+def told(name: str) -> str:
+    """A setting of the go command as this machine has it."""
+    return subprocess.run([go_tool(), "env", name], capture_output=True, text=True, check=True, cwd="/").stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def upstream() -> str:
+    """The module proxy that go asks here answers, or the tests say so."""
+    url = next(part for part in told("GOPROXY").replace("|", ",").split(",") if part.startswith("http")).rstrip("/")
+    try:
+        urllib.request.urlopen(f"{url}/golang.org/x/sync/@v/list", timeout=20).close()
+    except (urllib.error.URLError, OSError) as error:
+        if os.environ.get("NEARBY_SKIP_UNREACHABLE") == "1":
+            pytest.skip(f"the Go module proxy cannot be reached ({error})")
+        pytest.fail(f"the Go module proxy cannot be reached ({error}); set NEARBY_SKIP_UNREACHABLE=1 to skip what needs it")
+    return url
+
+
+@pytest.fixture(scope="module")
+def names(upstream: str) -> Iterator[Names]:
+    host, server = urlsplit(upstream).hostname or "", Names()
+    server.table = {host: " ".join({str(found[4][0]) for found in socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)})}
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def mirror(upstream: str, names: Names) -> Iterator[Mirror]:
+    site = {"type": "golang", "upstream": upstream}
+    with deployed(mirror_sites=[site], mirror_resolvers=[names.address]) as url:
+        yield Mirror(url, LOG, CACHE, RUN / "mirror.pid")
+
+
+@dataclass
+class Build:
+    """What one build of the project asked of the mirror, and what it left behind."""
+
+    says: str
+    sums: str
+    modules: set[str]
+    access: list[dict]
+    upstream: list[dict]
+
+
+@pytest.fixture
+def build(mirror: Mirror, tmp_path: Path) -> Callable[..., Build]:
+    """Builds the project with nothing of go's own left from before: ``build(proxy, sums="")``."""
+
+    def run(proxy: str, sums: str = "") -> Build:
+        folder = tmp_path / f"build-{len(list(tmp_path.iterdir()))}"
+        project = folder / "project"
+        project.mkdir(parents=True)
+        for name, text in {"main.go": MAIN, "go.mod": MOD, "go.sum": sums}.items():
+            (project / name).write_text(text)
+        positions = mirror.positions()
+        go(folder, proxy, "mod", "download")
+        go(folder, proxy, "build", "-o", "demo", ".")
+        time.sleep(LOG_FLUSH_SECONDS)
+        cache = folder / "modules/cache/download"
+        return Build(
+            subprocess.run([project / "demo"], capture_output=True, text=True, check=True).stdout,
+            (project / "go.sum").read_text(),
+            {str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file() and USED.search(str(path))},
+            [line for line in mirror.since(positions, "access.log") if line["uri"].startswith("/golang/")],
+            mirror.since(positions, "upstream.log"),
+        )
+
+    return run
+
+
+def go(folder: Path, proxy: str, *arguments: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
+    """The go command in the project, with no settings of this machine's, and with no way out but to a mirror on it."""
+    way_out = {} if "127.0.0.1" not in proxy or "https:" in proxy else {"HTTPS_PROXY": NOWHERE, "HTTP_PROXY": NOWHERE}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "GOENV": "off",
+        "GOPATH": str(folder / "path"),
+        "GOMODCACHE": str(folder / "modules"),
+        "GOCACHE": str(folder / "cache"),
+        "GOFLAGS": "-mod=mod -modcacherw",
+        "GOTOOLCHAIN": "local",
+        "GOPROXY": proxy,
+        "CGO_ENABLED": "0",
+        **{name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ},
+        **way_out,
+        **more,
+    }
+    done = subprocess.run(
+        [go_tool(), *arguments], env=environment, cwd=folder / "project", capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0 or not check, done.stderr
+    return done
+
+
+def test_a_real_project_builds_cold_then_cut_off(mirror: Mirror, names: Names, upstream: str, build: Callable[..., Build]) -> None:
+    proxy = f"{mirror.url}/golang"
+    direct = build(upstream)
+    assert not direct.access and direct.sums.count("\n") >= 10
+    mirror.purge()
+    cold = build(proxy)
+    assert cold.sums == direct.sums, "go.sum holds nothing of the mirror"
+    assert cold.says == direct.says == SAYS
+    served = {unquote(line["uri"]).removeprefix("/golang/") for line in cold.access if line["status"] == 200 and line["method"] == "GET"}
+    assert cold.modules - served == set(), "used, but not in the mirror's access log"
+    assert any("!burnt!sushi" in path for path in served) and any(f"sumdb/{told('GOSUMDB')}/lookup/" in path for path in served)
+    assert cold.upstream
+    try:
+        names.mode = "missing"
+        unseen = f"{proxy}/example.org/unseen/@v/list"
+        assert until(lambda: _status(unseen) == 502, 15), "the mirror still reaches its upstream"
+        warm = build(proxy, direct.sums)
+        anew = build(proxy)
+    finally:
+        names.mode = "answer"
+    for one in warm, anew:
+        assert (one.says, one.sums) == (cold.says, direct.sums)
+        assert {line["cache"] for line in one.access if line["status"] == 200} <= HITS, "not from the cache"
+        assert all(line["bytes"] in ("", "0") for line in one.upstream), "fetched from upstream"
+        assert one.modules <= served
+        assert [path for path in one.modules if path.endswith(".zip")]
+
+
+def _status(url: str) -> int:
+    try:
+        return int(urllib.request.urlopen(url, timeout=20).status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_go_asks_upstream_itself_where_the_mirror_is_away(upstream: str, build: Callable[..., Build]) -> None:
+    assert build(f"{NOWHERE}/golang|{upstream},direct").says == SAYS
+
+
+@pytest.mark.parametrize(("private", "asked"), [("private.test", False), ("", True)])
+def test_a_private_module_is_not_asked_of_the_mirror(mirror: Mirror, tmp_path: Path, private: str, asked: bool) -> None:
+    (tmp_path / "project").mkdir()
+    positions = mirror.positions()
+    go(tmp_path, f"{mirror.url}/golang,direct", "list", "-m", "private.test/secret@v1.0.0", check=False, GOPRIVATE=private)
+    time.sleep(LOG_FLUSH_SECONDS)
+    assert any("private.test" in line["uri"] for line in mirror.since(positions, "access.log")) == asked
