@@ -197,7 +197,7 @@ def main() -> int:
         whole = len(chosen) == len(faults.FAULTS) and not options.quick
         if whole or options.replace:
             seen["load"] = f"{os.getloadavg()[2]:.1f}"
-            report.write(HERE, engine, seen, results, whole)
+            report.write(HERE, engine, seen, {name: one for name, one in results.items() if whole or "broken" not in one}, whole)
             say(f"wrote the part of {engine} in RESULTS.md and results.json")
     for sentence in misses:
         print(f"MISSED: {sentence}")
