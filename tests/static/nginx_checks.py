@@ -30,9 +30,13 @@ def to_socket(directive: Directive) -> bool:
     sockets = {
         upstream.value for upstream in http.own("upstream") if all(server.value.startswith("unix:") for server in upstream.own("server"))
     }
-    name = directive.value.removeprefix("http://").removesuffix("$request_uri")
-    chosen = [entry.arguments[-1] for each in http.own("map") if each.arguments[-1] == name for entry in each.inner]
-    return {*(chosen or [name])} <= sockets
+
+    def values(name: str) -> set[str]:
+        """What a name stands for: itself, or all that its map says, which may be maps' names again."""
+        chosen = [entry.arguments[-1] for each in http.own("map") if each.arguments[-1] == name for entry in each.inner]
+        return set().union(*map(values, chosen)) if chosen else {name}
+
+    return values(directive.value.removeprefix("http://").removesuffix("$request_uri")) <= sockets
 
 
 def faces_clients(directive: Directive) -> bool:
