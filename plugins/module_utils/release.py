@@ -63,7 +63,10 @@ class Engine:
 
     @classmethod
     def of(cls, files: Mapping[str, str]) -> Engine:
-        return cls(**json.loads(files[ENGINE]))
+        try:
+            return cls(**json.loads(files[ENGINE]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise Refused(f"{ENGINE} of a release says no more how its server is run ({error}); put back what it was") from error
 
     @property
     def pid(self) -> int:
@@ -121,9 +124,19 @@ class Releases:
                 if not needed and not (path in wanted and is_own(path, os.path.isfile)):
                     yield path
 
+    def elsewhere(self, name: str) -> str:
+        """Why what is deleted in a release's folder would be deleted in another place; empty, if it would not."""
+        folder = self.folder(name)
+        with open("/proc/self/mounts", "rb") as mounts:
+            points = [line.split()[1].decode("unicode_escape") for line in mounts]
+        inside = [point for point in points if point.startswith(os.path.realpath(folder) + "/")]
+        return f"{folder} is a link" if os.path.islink(folder) else f"{inside[0]} is a mounted filesystem" if inside else ""
+
     def write(self, name: str, files: Mapping[str, str]) -> None:
         """Each file in one step: those of a release that somebody has edited are put right while it is in force. Nothing else stays,
-        since the name is the digest of all that a release has."""
+        since the name is the digest of all that a release has. Raises Refused."""
+        if reason := self.elsewhere(name):
+            raise Refused(f"{reason}, and a release is a folder with nothing of others in it; take that away; nothing was changed")
         for path in self.strays(name, files):
             (os.rmdir if is_own(path, os.path.isdir) else os.unlink)(path)
         for path, text in files.items():
@@ -143,7 +156,7 @@ class Releases:
         os.utime(self.folder(name))
 
     def remove(self, name: str) -> None:
-        if name and name != self.current:
+        if name and name != self.current and not self.elsewhere(name):
             shutil.rmtree(self.folder(name), ignore_errors=True)
 
     def prune(self, keep: int) -> None:

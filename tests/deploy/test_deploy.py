@@ -54,13 +54,12 @@ def mirror(site: dict) -> Iterator[str]:
 def mounted(option: str, place: str = "/mnt/nearby-mirror-test") -> Iterator[Path]:
     """A filesystem of its own."""
     folder = Path(place)
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", option, "tmpfs", folder], check=True)
-    try:
+    with contextlib.ExitStack() as stack:
+        folder.mkdir()
+        stack.callback(folder.rmdir)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", option, "tmpfs", folder], check=True)
+        stack.callback(subprocess.run, ["umount", folder], check=True)
         yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
-        folder.rmdir()
 
 
 def answers(url: str) -> bool:

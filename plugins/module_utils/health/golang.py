@@ -36,7 +36,7 @@ def _module(probe: Probe) -> str:
 def _listed(response: Response) -> list[str]:
     """The versions of an `@v/list`, the oldest first. Raises ValueError."""
     text = response.decoded().decode("utf-8", "replace")
-    lines = [(SEMVER.fullmatch(line), line) for line in text.split("\n") if line]
+    lines = [(SEMVER.fullmatch(line), line) for line in (fields[0] for fields in map(str.split, text.split("\n")) if fields)]
     strange = [line for match, line in lines if not match]
     if strange:
         raise ValueError(f"{response.url} lists {strange[0][:60]!r}, which is no version")
@@ -44,12 +44,21 @@ def _listed(response: Response) -> list[str]:
     return [line for _numbers, _release, line in sorted(ordered)]
 
 
-def _file(probe: Probe, ending: str) -> str:
-    """The path of a file of the newest version."""
+def _newest(probe: Probe) -> str:
     listed = _listed(expect(probe.get(_module(probe) + "list")))
     if not listed:
         raise Skip("the module has no version")
-    return f"{_module(probe)}{listed[-1]}{ending}"
+    return listed[-1]
+
+
+def escaped(version: str) -> str:
+    """A version as it stands in a path ("Module cache", case-encoding)."""
+    return re.sub("[A-Z]", lambda capital: "!" + capital[0].lower(), version)
+
+
+def _file(probe: Probe, ending: str) -> str:
+    """The path of a file of the newest version."""
+    return f"{_module(probe)}{escaped(_newest(probe))}{ending}"
 
 
 def _archive(probe: Probe) -> Response:
@@ -130,7 +139,7 @@ def info(probe: Probe) -> Verdict:
     """`.info` tells of the version that was asked for."""
     path = _file(probe, ".info")
     told = _object(expect(probe.get(path)))["Version"]
-    return good(told) if path.endswith(f"/{told}.info") else bad(f"{probe.url(path)} tells of {told}")
+    return good(told) if path.endswith(f"/{escaped(told)}.info") else bad(f"{probe.url(path)} tells of {told}")
 
 
 def absent(probe: Probe) -> Verdict:
@@ -163,8 +172,8 @@ def checksum(probe: Probe) -> Verdict:
     if supported.status in ABSENT:
         raise Skip("upstream proxies no checksum database, so go asks it itself")
     expect(supported)
-    response, version = _archive(probe), _file(probe, "").rsplit("/", 1)[-1]
-    record = expect(probe.get(f"{name}/lookup/{probe.site.probe}@{version}")).decoded().decode("utf-8", "replace")
+    response, version = _archive(probe), _newest(probe)
+    record = expect(probe.get(f"{name}/lookup/{probe.site.probe}@{escaped(version)}")).decoded().decode("utf-8", "replace")
     told = {fields[1]: fields[2] for fields in (line.split(" ") for line in record.split("\n")) if len(fields) == 3}
     found = {
         version: sum_of(_contents(response)),

@@ -101,8 +101,8 @@ def files_below(root: str) -> Iterator[str]:
 
 
 def nofollow(path: str, flags: int) -> int:
-    """An opener: the server's user owns the cache, and shall not lead root to a file elsewhere."""
-    return os.open(path, flags | os.O_NOFOLLOW)
+    """An opener: the server's user owns the cache, and shall not lead root to a file elsewhere, nor have it wait at a pipe."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def head(file: str, size: int = READ) -> tuple[bytes, os.stat_result]:
