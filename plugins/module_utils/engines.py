@@ -36,8 +36,9 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
     "nginx": (
         Limit(
             "hung",
-            "While an upstream lets everybody wait, who asks for a page past twice its lifetime gets the stored one only after"
-            " mirror_index_timeout; and who has just got an expired page may wait a third of that for the next answer on its connection.",
+            "While an upstream lets everybody wait, who asks for a page past twice its lifetime gets the stored one only after 0.7 of"
+            " mirror_index_timeout, and who has just got an expired page waits as long for the next answer on its connection. A page that"
+            " upstream needs longer for is not refreshed.",
         ),
         Limit(
             "one-disk",
