@@ -19,7 +19,7 @@ from installs import Mirror, install, table
 from packageurl.validate import DEFINITIONS_BY_TYPE
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def registry() -> None:
     """PyPI answers from here, or the tests say so."""
     url = DEFINITIONS_BY_TYPE["pypi"].default_repository_url
@@ -31,7 +31,7 @@ def registry() -> None:
         pytest.fail(f"PyPI cannot be reached ({error}); set NEARBY_SKIP_UNREACHABLE=1 to skip what needs it")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def mirror(registry: None) -> Iterator[Mirror]:
     with deployed() as url:
         yield Mirror(url, LOG, CACHE, RUN / "mirror.pid")
