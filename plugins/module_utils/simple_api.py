@@ -90,10 +90,10 @@ def _json_page(text: str, url: str) -> Page:
             )
             for entry in entries
         ]
-        serial = document.get("meta", {}).get("_last-serial")
+        serial = str(document.get("meta", {}).get("_last-serial"))  # a number, or one in quotes
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{url} is no PEP 691 document ({type(error).__name__}: {error})") from error
-    return Page(url, tuple(files), tuple(links), serial)
+    return Page(url, tuple(files), tuple(links), int(serial) if serial.isdigit() else None)
 
 
 def _html_page(text: str, url: str) -> Page:

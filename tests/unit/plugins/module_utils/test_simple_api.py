@@ -67,6 +67,11 @@ def test_json(name):
     assert page.files == (expected,) and page.serial == 7
 
 
+@pytest.mark.parametrize("told, serial", [(7, 7), ("7", 7), (None, None), ("many", None), ([7], None)])
+def test_a_serial_is_a_number_however_it_is_told(told, serial):
+    assert parse(json.dumps({"files": [], "meta": {"_last-serial": told}}).encode(), JSON, URL).serial == serial
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"files": [{}]}', b'{"files": null}', b'{"files": [], "meta": 3}'])
 def test_json_that_is_none(body):
     with pytest.raises(ValueError, match="is no PEP 691 document"):
