@@ -190,6 +190,11 @@ def age(seconds: float = LAPSED) -> None:
     time.sleep(seconds)
 
 
+def on_the_second() -> None:
+    """Wait until a second begins: what an engine that counts whole ones keeps for 1 s is a hit for the rest of it."""
+    time.sleep(-time.time() % 1)
+
+
 # --------------------------------------------------------------------------------------------------- names, certificates
 
 

@@ -26,13 +26,15 @@ from registry import Registry  # noqa: E402
 
 SHARED = {"world", "mirror", "fresh", "spare"}  # fixtures that rows side by side may use
 OUTCOMES: pytest.StashKey[dict[pytest.Item, concurrent.futures.Future[None]]] = pytest.StashKey()
+AGAIN: pytest.StashKey[dict[str, str]] = pytest.StashKey()  # rows that failed in company, with what was seen
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Rows that mostly wait run side by side when the first of them is due; each then tells its own outcome.
 
-    They share that first one's fixtures; of the rows that disturb the second mirror, one runs at a time.
+    They share that first one's fixtures; of the rows that disturb the second mirror, one runs at a time. What a row saw among a
+    hundred others may be their doing: one that failed runs once more, alone, and that counts. The summary names it.
     """
     if not pyfuncitem.get_closest_marker("patient"):
         return None
@@ -55,7 +57,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
                 shared = {name: pyfuncitem._request.getfixturevalue(name) for name in item._fixtureinfo.argnames if name in SHARED}
                 arguments = {name: item.callspec.params[name] for name in item._fixtureinfo.argnames if name not in SHARED} | shared
                 rows[item] = pool.submit(run, item, arguments)
-    rows[pyfuncitem].result()
+    outcome = rows[pyfuncitem]
+    if outcome.exception() and not pyfuncitem.get_closest_marker("xfail"):
+        heal(pyfuncitem._request.getfixturevalue("world"))
+        pyfuncitem.config.stash.setdefault(AGAIN, {})[pyfuncitem.nodeid] = str(outcome.exception()).splitlines()[0]
+        return None
+    outcome.result()
     return True
 
 
@@ -111,7 +118,8 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         main = registry("index.test")
         site("pypi", main)
         site("brief", main, lifetime=1)
-        site("tools", main, type="generic", upstream=f"{main.index_url}/static", lifetime=1, immutable=[r"v[0-9.]+/.*"])
+        for name, lifetime in ("tools", 300), ("nightly", 1):
+            site(name, main, type="generic", upstream=f"{main.index_url}/static", lifetime=lifetime, immutable=[r"v[0-9.]+/.*"])
         site("steady", main, lifetime=3)
         site("gone", registry("gone.test"), lifetime=1)
         site("hung", registry("hung.test"), lifetime=1)
@@ -179,11 +187,14 @@ def calm(request: pytest.FixtureRequest) -> t.Iterator[None]:
     """Every row begins with healthy registries and names."""
     yield
     if "world" in request.fixturenames:
-        world: World = request.getfixturevalue("world")
-        world.names.mode = "answer"
-        for registry in (*world.registries.values(), world.stranger):
-            registry.back()
-            registry.forget()
+        heal(request.getfixturevalue("world"))
+
+
+def heal(world: World) -> None:
+    world.names.mode = "answer"
+    for registry in (*world.registries.values(), world.stranger):
+        registry.back()
+        registry.forget()
 
 
 @pytest.fixture
@@ -211,8 +222,8 @@ def fresh(world: World, numbers: t.Iterator[int]) -> t.Callable[..., Fresh]:
 # ---------------------------------------------------------------------------------------------------------- the summary
 
 
-def pytest_terminal_summary(terminalreporter: t.Any) -> None:
-    """The table: promise, engine, rows that hold of rows there are; then what an engine is known not to do."""
+def pytest_terminal_summary(terminalreporter: t.Any, config: pytest.Config) -> None:
+    """The table: promise, engine, rows that hold of rows there are; then what an engine is known not to do, and what ran twice."""
     table: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
     for outcome in ("passed", "failed", "error", "xfailed"):
         for report in terminalreporter.stats.get(outcome, []):
@@ -228,6 +239,8 @@ def pytest_terminal_summary(terminalreporter: t.Any) -> None:
         for engine in dict.fromkeys(engine for _key, engine in table):
             for limit in ENGINES.get(engine, ()):
                 terminalreporter.line(f"{engine}, {limit.key}: {limit.sentence}")
+    for row, seen in config.stash.get(AGAIN, {}).items():
+        terminalreporter.line(f"failed beside others and ran again, alone: {row}: {seen}", yellow=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

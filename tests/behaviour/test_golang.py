@@ -10,7 +10,7 @@ import typing as t
 
 import bench
 import pytest
-from bench import World, age, at_once, show
+from bench import World, age, at_once, on_the_second, show
 from goproxy import DATABASE, GoProxy
 from promises import promise, table
 
@@ -60,6 +60,7 @@ def body(reply: bench.Reply) -> bytes:
 @table("rest", {"versions": "v/list", "newest": "latest"})
 def test_what_changes_is_revalidated(world: World, proxy: GoProxy, module: str, rest: str) -> None:
     path = f"{module}/@{rest}"
+    on_the_second()
     first, second = get(world, path), get(world, path)
     assert (first.status, body(first)) == (200, proxy.find(path)[0]) and second.cache == "hit", show(second)  # type: ignore[index]
     age()
@@ -107,6 +108,7 @@ def test_files_of_a_version_never_change(world: World, proxy: GoProxy, module: s
 @table("rest", {"index": "list", "artifact": "v1.0.0.zip"})
 def test_capitals_arrive_as_they_came(world: World, proxy: GoProxy, module: str, spelled: str, rest: str) -> None:
     path = f"{module.replace('!', spelled)}/@v/{rest}"
+    on_the_second()
     for cache in "miss", "hit":
         reply = get(world, path)
         assert (reply.status, reply.cache) == (200, cache), show(reply)

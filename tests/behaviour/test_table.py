@@ -19,7 +19,8 @@ registry behind it. To add one:
 
        pytest tests/behaviour -k set_cookie --break 'proxy_hide_header Set-Cookie;=>'
 
-Sites: ``pypi``; ``brief`` and ``steady`` (lifetimes of 1 s and 3 s); ``tools`` (generic, lifetime 1 s, ``v1.0/...`` never changes);
+Sites: ``pypi``; ``brief`` and ``steady`` (lifetimes of 1 s and 3 s); ``tools`` (generic, ``v1.0/...`` never changes) and ``nightly``
+(the same with a lifetime of 1 s);
 ``gone`` and ``hung`` (to take their registry away); ``edges`` (several addresses); ``bare`` (HTML only, no validators, no lifetimes);
 ``relative`` (relative links); ``moving`` (address changes); ``edge`` (one
 address); ``good``, ``turning``, ``selfsigned``, ``expired``, ``wrongname``, ``unknown`` (TLS).
@@ -39,7 +40,7 @@ import typing as t
 import urllib.parse
 
 import pytest
-from bench import ACCEPT, EXPIRED, LAPSED, PIP, Fresh, Mirror, Reply, World, age, at_once, good, raw, show, until
+from bench import ACCEPT, EXPIRED, LAPSED, PIP, Fresh, Mirror, Reply, World, age, at_once, good, on_the_second, raw, show, until
 from promises import patient, promise, table
 from registry import HTML, JSON, V1HTML, Registry
 
@@ -181,6 +182,7 @@ def test_a_page_of_4000_files(world: World, mirror: Mirror, kind: str) -> None:
 def test_an_index_that_only_has_html(mirror: Mirror, fresh: Make) -> None:
     """Behind some egress proxies and private indexes there is no negotiation, no validator, and no lifetime."""
     project = fresh("bare")
+    on_the_second()
     for accept in PIP, "text/html", UV, PIP:
         reply = mirror.get(project.index, {"Accept": accept})
         assert good(reply, project.page(HTML), HTML), show(reply)
@@ -441,10 +443,9 @@ def test_if_range(mirror: Mirror, ranged: Fresh) -> None:
 
 
 @promise("http")
-@patient
 @pytest.mark.parametrize("kind", MEDIA)
 def test_if_none_match_on_a_page(mirror: Mirror, fresh: Make, kind: str) -> None:
-    project, headers = fresh("brief"), {"Accept": ACCEPT[kind]}
+    project, headers = fresh(), {"Accept": ACCEPT[kind]}
     etag = mirror.get(project.index, headers)["ETag"]
     assert etag
     rows = {etag: 304, f'"x", {etag}': 304, "*": 304, '"another"': 200, 'W/"another"': 200}
@@ -454,6 +455,14 @@ def test_if_none_match_on_a_page(mirror: Mirror, fresh: Make, kind: str) -> None
     assert reply["ETag"] == etag
     other = mirror.get(project.index, {"Accept": ACCEPT[MEDIA[MEDIA.index(kind) - 1]], "If-None-Match": etag})
     assert other.status == 200, "the tag of one representation stands for another one"
+
+
+@promise("http")
+@patient
+@pytest.mark.parametrize("kind", MEDIA)
+def test_if_none_match_on_a_lapsed_page(mirror: Mirror, fresh: Make, kind: str) -> None:
+    project, headers = fresh("brief"), {"Accept": ACCEPT[kind]}
+    etag = mirror.get(project.index, headers)["ETag"]
     age()
     reply = mirror.get(project.index, {**headers, "If-None-Match": etag})
     assert reply.status == 304 and reply.body == b"", show(reply)
@@ -1446,11 +1455,11 @@ def test_what_never_changes_is_fetched_once(world: World, mirror: Mirror) -> Non
     registry = world.registries["tools"]
     for path in "v1.2/tool.tgz", "latest/tool.tgz":
         registry.put(f"/static/{path}", "first")
-        assert mirror.get(f"/tools/{path}").body == b"first"
+        assert mirror.get(f"/nightly/{path}").body == b"first"
         registry.put(f"/static/{path}", "other")
     age()
-    assert mirror.get("/tools/v1.2/tool.tgz").body == b"first"
-    assert mirror.get("/tools/latest/tool.tgz").body == b"other"
+    assert mirror.get("/nightly/v1.2/tool.tgz").body == b"first"
+    assert mirror.get("/nightly/latest/tool.tgz").body == b"other"
     assert len(registry.requests("/static/v1.2/tool.tgz")) == 1
 
 
@@ -1468,12 +1477,12 @@ def test_bodies_are_not_rewritten(world: World, mirror: Mirror) -> None:
 def test_stale_and_ranges_work_there_too(world: World, mirror: Mirror) -> None:
     registry = world.registries["tools"]
     registry.put("/static/listing", "0123456789")
-    mirror.get("/tools/listing")
+    mirror.get("/nightly/listing")
     age()
     registry.fault(path="/listing", status=503)
-    reply = mirror.get("/tools/listing")
+    reply = mirror.get("/nightly/listing")
     assert reply.body == b"0123456789" and reply.cache == "stale"
-    assert mirror.get("/tools/listing", {"Range": "bytes=2-4"}).body == b"234"
+    assert mirror.get("/nightly/listing", {"Range": "bytes=2-4"}).body == b"234"
 
 
 @promise("generic")
