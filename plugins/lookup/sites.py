@@ -29,6 +29,10 @@ options:
     description: The mirror's own port.
     type: int
     default: 80
+  own_url:
+    description: The mirror's own base URL, without a trailing slash, for links in pages whose clients need them whole.
+    type: str
+    default: ""
 requirements:
   - packageurl-python
 """
@@ -74,6 +78,7 @@ class LookupModule(LookupBase):
                 self.get_option("discovered"),
                 self.get_option("own_addresses"),
                 self.get_option("own_port"),
+                self.get_option("own_url"),
             )
         except SiteError as error:
             raise AnsibleLookupError(str(error)) from error

@@ -107,21 +107,32 @@ def file_paths(path: str, origins: Iterable[str]) -> dict[str, str]:
     return paths
 
 
-def links(ecosystem: Ecosystem, path: str, upstream: str, origins: Mapping[str, str], kind: str) -> list[dict[str, str]]:
+def spellings(url: str) -> list[str]:
+    """A URL, and the same with its scheme's own port in it, which some registries write."""
+    origin = origin_of(url)
+    ported = "" if re.search(r":[0-9]+$", origin) else f"{origin}:{DEFAULT_PORTS[urlsplit(url).scheme]}{url[len(origin) :]}"
+    return [url, ported] if ported and url.startswith(origin) else [url]
+
+
+def links(ecosystem: Ecosystem, path: str, upstream: str, origins: Mapping[str, str], kind: str, own_url: str) -> list[dict[str, str]]:
     """What replaces what in a body, the longest first, since the first match at a place counts."""
-    pairs = {f"{origin}/": target for origin, target in origins.items()}
+    here = own_url if ecosystem.whole_links else ""
+    pairs = {f"{origin}/": f"{here}{target}" for origin, target in origins.items()}
     if kind == "all":
         for route in ecosystem.routes:
             if route.path:
-                pairs[f"{upstream}/{route.path}"] = f"{path}{route.path}"
-        pairs.setdefault(f"{upstream}/", path)
+                pairs[f"{upstream}/{route.path}"] = f"{here}{path}{route.path}"
+        pairs.setdefault(f"{upstream}/", f"{here}{path}")
+    if ecosystem.whole_links:
+        pairs = {spelling: target for url, target in pairs.items() for spelling in spellings(url)}
+    if kind == "all":
         base = urlsplit(upstream).path
         for prefix in ecosystem.link_prefixes:
-            pairs[f"{prefix}{base}/"] = f"{prefix}{path}"
+            pairs[f"{prefix}{base}/"] = f"{prefix}{here}{path}"
     return [{"from": key, "to": pairs[key]} for key in sorted(pairs, key=lambda key: (-len(key), key))] if kind != "none" else []
 
 
-def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str, Any], own_url: str = "") -> dict[str, Any]:
     """One resolved site. Its shape is the collection's inner contract; ``docs/reference/site.md`` shows one."""
     ecosystem = ECOSYSTEMS[site["type"]]
     name = site["name"]
@@ -160,7 +171,7 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
             "lifetime": lifetime,
             "negotiated": route.negotiated,
             "query": site.get("query", False),
-            "rewrite": links(ecosystem, path, upstream, files, route.links),
+            "rewrite": links(ecosystem, path, upstream, files, route.links, own_url),
             "redirects": [{"from": f"{upstream}/", "to": path}, {"from": f"{base}/", "to": path}]
             + [{"from": f"{origin}/", "to": target} for origin, target in files.items()],
         }
@@ -206,12 +217,14 @@ def resolve_sites(
     discovered: Mapping[str, Mapping[str, Any]],
     own_addresses: Iterable[str],
     own_port: int,
+    own_url: str = "",
 ) -> list[dict[str, Any]]:
     """All sites of a mirror, resolved.
 
     ``default_upstream`` gives the default repository URL of a type, or None.
     ``discovered`` maps a site's name to what :mod:`linked_origins` returned for it.
     ``own_addresses`` are the names and addresses of this mirror, which no site may have as its upstream.
+    ``own_url`` is scheme://host[:port] of this mirror, for links that have to be whole.
     Raises :class:`SiteError`.
     """
     if not isinstance(entries, list) or not entries:
@@ -227,7 +240,7 @@ def resolve_sites(
         host, port = host_and_port(upstream)
         if host in own and port == own_port:
             raise SiteError(f"Site '{site['name']}': upstream '{upstream}' is this mirror itself; set the registry's own address.")
-        resolved = resolve_site(site, upstream, discovered.get(site["name"], {}))
+        resolved = resolve_site(site, upstream, discovered.get(site["name"], {}), own_url)
         for other in sites:
             both = f"Sites '{other['name']}' and '{resolved['name']}'"
             if other["name"] == resolved["name"] or other["path"] == resolved["path"]:

@@ -488,3 +488,22 @@ class Fresh:
     def asked(self, origin: str = "") -> list[dict[str, t.Any]]:
         """What upstream was asked of it."""
         return self.registry.requests(self.pattern, origin)
+
+
+@contextlib.contextmanager
+def one_site(root: Path, engine: str, registry: t.Any, breakage: list[str], **site: t.Any) -> t.Iterator[World]:
+    """A mirror with one site, whose pages are fresh for 1 s, in front of one registry (``paths.Paths``): for the rows of one protocol."""
+    with contextlib.ExitStack() as stack:
+        names = Names()
+        stack.callback(names.stop)
+        stack.enter_context(registry)
+        names.table = {"registry.test": "127.0.0.1"}
+        upstream = f"http://registry.test:{registry.port}"
+        sites = [{"name": site["type"], "upstream": upstream, "lifetime": 1} | site]
+        mirror = Mirror(root, engine, sites, mirror_resolvers=[names.address], mirror_index_timeout=2)
+        mirror.render()
+        for rule in breakage:
+            mirror.replace(*rule.partition("=>")[::2])
+        stack.callback(mirror.clear)
+        mirror.start()
+        yield World(mirror, {site["type"]: registry}, names, registry, breakage)

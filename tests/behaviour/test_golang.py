@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import typing as t
 
@@ -19,19 +18,9 @@ MEGABYTE = 1 << 20
 
 @pytest.fixture(scope="module", params=list(bench.ENGINES))
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[World]:
-    root, names = tmp_path_factory.mktemp(f"golang-{request.param}"), bench.Names()
-    with contextlib.ExitStack() as stack:
-        stack.callback(names.stop)
-        proxy = stack.enter_context(GoProxy())
-        names.table = {"proxy.test": "127.0.0.1"}
-        site = {"name": "golang", "type": "golang", "upstream": f"http://proxy.test:{proxy.port}", "lifetime": 1}
-        mirror = bench.Mirror(root, request.param, [site], mirror_resolvers=[names.address], mirror_index_timeout=2)
-        mirror.render()
-        for rule in (breakage := request.config.getoption("breakage")):
-            mirror.replace(*rule.partition("=>")[::2])
-        stack.callback(mirror.clear)
-        mirror.start()
-        yield World(mirror, {"golang": proxy}, names, proxy, breakage)  # type: ignore[arg-type, dict-item]
+    root, breakage = tmp_path_factory.mktemp(f"golang-{request.param}"), request.config.getoption("breakage")
+    with bench.one_site(root, request.param, GoProxy(), breakage, type="golang") as world:
+        yield world
 
 
 @pytest.fixture

@@ -48,7 +48,8 @@ class Ecosystem:
     ``page``           where a project's page is, relative to the index.
     ``lifetime``       seconds for which an index page counts as fresh.
     ``linked``         True where index pages link to files on other origins.
-    ``link_prefixes`` what stands before a link in a body, where links may be path-absolute.
+    ``link_prefixes``  what stands before a link in a body, where links may be path-absolute.
+    ``whole_links``    True where clients need whole URLs for links: they then name the mirror, else only a path on it.
     ``serial_header``  response header that counts the registry's generations.
     ``mirror_info``    key in Zuul's ``zuul_site_mirror_info``.
     """
@@ -60,6 +61,7 @@ class Ecosystem:
     lifetime: int = 300
     linked: bool = False
     link_prefixes: tuple[str, ...] = ()
+    whole_links: bool = False
     serial_header: str = ""
     mirror_info: str = ""
     representations: tuple[Representation, ...] = field(default_factory=tuple)
