@@ -12,26 +12,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import pytest
-from deploying import CACHE, LOG, RUN, deployed
 from installs import HITS, LOG_FLUSH_SECONDS, Mirror
+from upstreams import NOWHERE, Names, cut_off, mirror_of, reached
 
-sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("behaviour", "registry")]
-
-from bench import Names, until  # noqa: E402
-
-NOWHERE = "http://127.0.0.1:9"
 # The first of them needs one with capitals in its path, and others of other hosts than their names say.
 MAIN = """package main
 
@@ -81,30 +72,21 @@ def told(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def upstream() -> str:
-    """The module proxy that go asks here answers, or the tests say so."""
+    """The module proxy that go asks here."""
     url = next(part for part in told("GOPROXY").replace("|", ",").split(",") if part.startswith("http")).rstrip("/")
-    try:
-        urllib.request.urlopen(f"{url}/golang.org/x/sync/@v/list", timeout=20).close()
-    except (urllib.error.URLError, OSError) as error:
-        if os.environ.get("NEARBY_SKIP_UNREACHABLE") == "1":
-            pytest.skip(f"the Go module proxy cannot be reached ({error})")
-        pytest.fail(f"the Go module proxy cannot be reached ({error}); set NEARBY_SKIP_UNREACHABLE=1 to skip what needs it")
+    reached(f"{url}/golang.org/x/sync/@v/list", "the Go module proxy")
     return url
 
 
 @pytest.fixture(scope="module")
-def names(upstream: str) -> Iterator[Names]:
-    host, server = urlsplit(upstream).hostname or "", Names()
-    server.table = {host: " ".join({str(found[4][0]) for found in socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)})}
-    yield server
-    server.stop()
+def both(upstream: str) -> Iterator[tuple[Mirror, Names]]:
+    with mirror_of({"type": "golang", "upstream": upstream}, urls=[upstream]) as both:
+        yield both
 
 
-@pytest.fixture(scope="module")
-def mirror(upstream: str, names: Names) -> Iterator[Mirror]:
-    site = {"type": "golang", "upstream": upstream}
-    with deployed(mirror_sites=[site], mirror_resolvers=[names.address]) as url:
-        yield Mirror(url, LOG, CACHE, RUN / "mirror.pid")
+@pytest.fixture
+def mirror(both: tuple[Mirror, Names]) -> Mirror:
+    return both[0]
 
 
 @dataclass
@@ -169,7 +151,8 @@ def go(folder: Path, proxy: str, *arguments: str, check: bool = True, **more: st
     return done
 
 
-def test_a_real_project_builds_cold_then_cut_off(mirror: Mirror, names: Names, upstream: str, build: Callable[..., Build]) -> None:
+def test_a_real_project_builds_cold_then_cut_off(both: tuple[Mirror, Names], upstream: str, build: Callable[..., Build]) -> None:
+    mirror, names = both
     proxy = f"{mirror.url}/golang"
     direct = build(upstream)
     assert not direct.access and direct.sums.count("\n") >= 10
@@ -181,27 +164,15 @@ def test_a_real_project_builds_cold_then_cut_off(mirror: Mirror, names: Names, u
     assert cold.modules - served == set(), "used, but not in the mirror's access log"
     assert any("!burnt!sushi" in path for path in served) and any(f"sumdb/{told('GOSUMDB')}/lookup/" in path for path in served)
     assert cold.upstream
-    try:
-        names.mode = "missing"
-        unseen = f"{proxy}/example.org/unseen/@v/list"
-        assert until(lambda: _status(unseen) == 502, 15), "the mirror still reaches its upstream"
+    with cut_off(names, f"{proxy}/example.org/unseen/@v/list"):
         warm = build(proxy, direct.sums)
         anew = build(proxy)
-    finally:
-        names.mode = "answer"
     for one in warm, anew:
         assert (one.says, one.sums) == (cold.says, direct.sums)
         assert {line["cache"] for line in one.access if line["status"] == 200} <= HITS, "not from the cache"
         assert all(line["bytes"] in ("", "0") for line in one.upstream), "fetched from upstream"
         assert one.modules <= served
         assert [path for path in one.modules if path.endswith(".zip")]
-
-
-def _status(url: str) -> int:
-    try:
-        return int(urllib.request.urlopen(url, timeout=20).status)
-    except urllib.error.HTTPError as error:
-        return error.code
 
 
 def test_go_asks_upstream_itself_where_the_mirror_is_away(upstream: str, build: Callable[..., Build]) -> None:

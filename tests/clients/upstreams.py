@@ -1,0 +1,71 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A mirror that is deployed on this machine, in front of real registries, which its name server can take away from it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from deploying import CACHE, LOG, RUN, deployed
+from installs import Mirror
+
+sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("behaviour", "registry")]
+
+from bench import Names, until  # noqa: E402
+
+NOWHERE = "http://127.0.0.1:9"  # a proxy that is not there: who has it has no way out but to a mirror on this machine
+
+
+def reached(url: str, registry: str) -> None:
+    """Skip or fail, as was asked for, where a registry does not answer at one of its URLs."""
+    try:
+        urllib.request.urlopen(url, timeout=20).close()
+    except (urllib.error.URLError, OSError) as error:
+        if os.environ.get("NEARBY_SKIP_UNREACHABLE") == "1":
+            pytest.skip(f"{registry} cannot be reached ({error})")
+        pytest.fail(f"{registry} cannot be reached ({error}); set NEARBY_SKIP_UNREACHABLE=1 to skip what needs it")
+
+
+@contextlib.contextmanager
+def mirror_of(*sites: dict[str, Any], urls: list[str]) -> Iterator[tuple[Mirror, Names]]:
+    """A mirror of these sites, and its name server, which knows the hosts of ``urls`` and no others."""
+    names = Names()
+    hosts = {urlsplit(url).hostname or "": urlsplit(url).port or {"http": 80, "https": 443}[urlsplit(url).scheme] for url in urls}
+    names.table = {
+        host: " ".join({str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
+        for host, port in hosts.items()
+    }
+    try:
+        with deployed(mirror_sites=list(sites), mirror_resolvers=[names.address]) as url:
+            yield Mirror(url, LOG, CACHE, RUN / "mirror.pid"), names
+    finally:
+        names.stop()
+
+
+@contextlib.contextmanager
+def cut_off(names: Names, unseen: str) -> Iterator[None]:
+    """The mirror reaches no upstream; ``unseen`` is a URL on it that nobody asks for otherwise."""
+    try:
+        names.mode = "missing"
+        assert until(lambda: status(unseen) == 502, 15), "the mirror still reaches its upstream"
+        yield
+    finally:
+        names.mode = "answer"
+
+
+def status(url: str) -> int:
+    try:
+        return int(urllib.request.urlopen(url, timeout=20).status)
+    except urllib.error.HTTPError as error:
+        return error.code
