@@ -168,7 +168,7 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
             "target": f"{upstream}/{route.path}",
             "pattern": f"^{re.escape(path + route.path)}(?<rest>{route.match or '.*'})$",
             "prefix": not route.match,
-            "lifetime": lifetime,
+            "lifetime": min(route.lifetime or lifetime, lifetime),
             "negotiated": route.negotiated,
             "query": site.get("query", False),
             "rewrite": links(ecosystem, path, upstream, files, route.links, own_url),

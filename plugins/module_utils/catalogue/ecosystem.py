@@ -28,6 +28,7 @@ class Route:
     ``kind``     ``index`` (changes, is revalidated) or ``artifact`` (never changes).
     ``links``    which links in its bodies are rewritten: ``all``, ``files`` (only those to linked origins) or ``none``.
     ``match``    an expression that the rest of the path must match; empty for all.
+    ``lifetime`` seconds for which what it serves counts as fresh, where that is less than the site's; 0 for the site's own.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Route:
     links: str = "none"
     negotiated: bool = False
     match: str = ""
+    lifetime: int = 0
 
 
 @dataclass(frozen=True)
