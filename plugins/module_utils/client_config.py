@@ -180,11 +180,21 @@ def _toml(text: str) -> dict[str, Any] | None:
         raise ConfigError(f"is not valid TOML ({_one_line(error)})") from error
 
 
+def merge_npm(base: str, ours: str, old: str = "") -> str:
+    """`base` with our registry in place of its own; those of scopes stay. What an earlier run had put in (`old`) is taken out.
+
+    Source: npm, "npmrc".
+    """
+    lines = (base.replace(old, "") if old else base).splitlines(keepends=True)
+    return ours + "".join(line for line in lines if not re.match(r"\s*registry\s*=", line))
+
+
 MERGES: dict[str, Callable[[str, str, str], str]] = {
     "none": merge_nothing,
     "environment": merge_nothing,
     "pip": merge_pip,
     "uv": merge_uv,
+    "npm": merge_npm,
 }
 
 
@@ -213,6 +223,9 @@ def remarks(path: str, merge: str, text: str) -> list[str]:
                 found.append(name + " is kept, and pip asks no index at all, not even the mirror")
             elif option == "index-url" and section != "global":
                 found.append(name + " is kept, and pip prefers it to the mirror")
+    elif merge == "npm":
+        for scope in re.findall(r"(?m)^\s*(@[^:\s]+):registry\s*=", text):
+            found.append(f"{path}: the registry of {scope} is kept, and npm takes its packages from there")
     elif merge == "uv":
         parsed = _toml(text) or {}
         others = [str(index.get("url")) for index in parsed.get("index", []) if not index.get("default")]

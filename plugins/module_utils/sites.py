@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from .catalogue import ECOSYSTEMS, Ecosystem, Route
 
-OPTIONS = {"name", "type", "path", "upstream", "origins", "probe", "lifetime", "immutable", "query", "representations"}
+OPTIONS = {"name", "type", "path", "upstream", "origins", "probe", "lifetime", "immutable", "query", "representations", "posts"}
 RESERVED_PATHS = {"/", "/health/", "/mirror.json/"}
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -146,6 +146,10 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
         raise SiteError(f"Site '{name}': type '{ecosystem.type}' knows itself which paths never change; take immutable out.")
     if not isinstance(site.get("query", False), bool):
         raise SiteError(f"Site '{name}': query is neither true nor false; set one of them.")
+    if not isinstance(site.get("posts", False), bool):
+        raise SiteError(f"Site '{name}': posts is neither true nor false; set one of them.")
+    if site.get("posts") and not any(route.kind == "pass" for route in ecosystem.routes):
+        raise SiteError(f"Site '{name}': nothing is posted to a registry of type '{ecosystem.type}' that could pass; take posts out.")
     for option in ("origins", "representations"):
         if not isinstance(site.get(option, []), list):
             raise SiteError(f"Site '{name}': {option} is not a list; write a list, or take it out.")
@@ -163,7 +167,7 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
     def resolved(route: Route) -> dict[str, Any]:
         return {
             "name": route.name,
-            "kind": route.kind,
+            "kind": "absent" if route.kind == "pass" and not site.get("posts") else route.kind,
             "path": f"{path}{route.path}",
             "target": f"{upstream}/{route.path}",
             "pattern": f"^{re.escape(path + route.path)}(?<rest>{route.match or '.*'})$",

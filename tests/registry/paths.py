@@ -69,7 +69,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.removeprefix("/")
         time.sleep(self.registry.delay)
-        found = self.registry.find(unquote(path))
+        found = self.look(unquote(path))
         if self.registry.failing:
             self.answer(503, {"Content-Type": "text/plain; charset=UTF-8"}, b"try again later\n")
         elif found is None or path in self.registry.gone:
@@ -80,6 +80,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_found(*found)
 
     do_HEAD = do_GET
+
+    def look(self, path: str) -> tuple[bytes, str, int] | None:
+        """What the registry has there for this request."""
+        return self.registry.find(path)
 
     def send_found(self, body: bytes, media_type: str, lifetime: int) -> None:
         etag = f'"{hashlib.md5(body).hexdigest()}"'
@@ -106,7 +110,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if status != 304:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
     def log_message(self, *_arguments: t.Any) -> None:

@@ -25,7 +25,8 @@ class Route:
     """One path of a site, mapped to the site's upstream.
 
     ``path``     relative to the site on the mirror, and to the upstream: paths map 1:1.
-    ``kind``     ``index`` (changes, is revalidated) or ``artifact`` (never changes).
+    ``kind``     ``index`` (changes, is revalidated), ``artifact`` (never changes), or ``pass`` (a question that is posted: it goes
+                 upstream where the site says so, and is answered 404 where not).
     ``links``    which links in its bodies are rewritten: ``all``, ``files`` (only those to linked origins) or ``none``.
     ``match``    an expression that the rest of the path must match; empty for all.
     ``lifetime`` seconds for which what it serves counts as fresh, where that is less than the site's; 0 for the site's own.

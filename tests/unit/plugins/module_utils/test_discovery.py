@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -98,3 +99,44 @@ def test_a_default_project_is_looked_at(world):
 def test_other_types_link_to_nothing(world, kind):
     assert discover(world, {**SITE, "type": kind}) == Found()
     assert not world.asked
+
+
+NPM = {"name": "npm", "type": "npm", "upstream": "https://registry.test", "probe": "@a/demo"}
+
+
+def documents(*links):
+    versions = {str(number): {"dist": {"tarball": link}} for number, link in enumerate(links)}
+    return pages(json.dumps({"versions": versions}), media_type="application/json")
+
+
+@pytest.mark.parametrize(
+    ("links", "expected"),
+    [
+        (["https://registry.test/@a/demo/-/demo-1.tgz"], []),
+        (
+            ["https://b.test/1.tgz", "https://a.test:443/1.tgz", "https://registry.test/x", "https://b.test/2.tgz"],
+            ["https://b.test", "https://a.test"],
+        ),
+        (["https://registry.test:443/1.tgz"], ["https://registry.test"]),
+        (["no link"], []),
+    ],
+)
+def test_npm(world, links, expected):
+    world.faults.append(documents(*links))
+    assert discover(world, NPM) == Found(expected)
+    assert [url for _method, url, _headers in world.asked] == ["https://registry.test/@a/demo"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (pages("", 404), "answered 404; set probe: to a package that it has, or origins:, in mirror_sites for site 'npm'"),
+        (pages("<html>"), "is no document of a package; set probe:"),
+        (pages('{"versions": {"1": {}}}'), "is no document of a package; set probe:"),
+        (pages("x", **{"Content-Encoding": "br"}), "or let this host reach its upstream"),
+    ],
+)
+def test_npm_that_cannot_be_read(world, fault, sentence):
+    world.faults.append(fault)
+    with pytest.raises(DiscoveryError, match=sentence):
+        discover(world, NPM)

@@ -144,6 +144,55 @@ def test_golang_gives_clients_its_root_and_rewrites_nothing():
     assert not any(route["rewrite"] for route in site["routes"])
 
 
+NPM = {"type": "npm", "upstream": "https://registry.example.org", "origins": ["https://tarballs.example.org"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("isarray", "index"),
+        ("@scope%2fname", "index"),
+        ("@scope/name", "index"),
+        ("isarray/1.0.0", "index"),
+        ("isarray/-/isarray-1.0.0.tgz", "artifact"),
+        ("@scope/name/-/name-1.0.0.tgz", "artifact"),
+        ("@scope%2fname/-/name-1.0.0.tgz", "artifact"),
+        ("-/npm/v1/keys", "index"),
+        ("-/npm/v1/attestations/isarray@1.0.0", "index"),
+        ("-/package/@scope%2fname/dist-tags", "index"),
+        ("-/npm/v1/security/advisories/bulk", "absent"),
+    ],
+)
+def test_npm_knows_what_never_changes(path, kind):
+    assert routed(resolve([NPM]), f"/npm/{path}") == (kind, f"https://registry.example.org/{path}")
+
+
+@pytest.mark.parametrize("path", ["", "-/v1/search", "-/user/org.couchdb.user:x", "-/all"])
+def test_npm_offers_nothing_else_of_a_registry(path):
+    assert routed(resolve([NPM]), f"/npm/{path}") is None
+
+
+def test_npm_passes_on_what_is_posted_where_the_site_says_so():
+    found = routed(resolve([NPM | {"posts": True}]), "/npm/-/npm/v1/security/audits/quick")
+    assert found == ("pass", "https://registry.example.org/-/npm/v1/security/audits/quick")
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        ("https://registry.example.org/a/-/a-1.tgz", "http://m.test:8080/npm/a/-/a-1.tgz"),
+        ("https://registry.example.org:443/a/-/a-1.tgz", "http://m.test:8080/npm/a/-/a-1.tgz"),
+        ("https://tarballs.example.org/a-1.tgz", "http://m.test:8080/npm/files/a-1.tgz"),
+        ("https://tarballs.example.org:443/a-1.tgz", "http://m.test:8080/npm/files/a-1.tgz"),
+        ("https://other.example.org/a-1.tgz", "https://other.example.org/a-1.tgz"),
+        ("https://registry.example.org.evil.test/a", "https://registry.example.org.evil.test/a"),
+    ],
+)
+def test_npm_is_given_whole_links(link, expected):
+    (site,) = resolve_sites([NPM], DEFAULTS.get, {}, [], 8080, "http://m.test:8080")
+    assert rewritten(site, f'{{"tarball": "{link}"}}', "package") == f'{{"tarball": "{expected}"}}'
+
+
 def test_generic_knows_what_never_changes():
     sites = resolve(
         [{"name": "tools", "type": "generic", "upstream": "http://host.test", "immutable": [r"v[0-9]+/.+\.tgz"], "lifetime": 60}]
@@ -166,7 +215,9 @@ def test_two_sites_of_one_type():
         ([], "at least one site"),
         ("pypi", "not a list"),
         ([7], r"mirror_sites\[0\] is neither"),
-        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of generic, golang, pypi"),
+        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of generic, golang, npm, pypi"),
+        ([{"type": "pypi", "posts": True}], "nothing is posted to a registry of type 'pypi' that could pass; take posts out"),
+        ([NPM | {"posts": "yes"}], "posts is neither true nor false"),
         ([{"type": "pypi", "url": "x"}], "unknown option 'url'"),
         ([{"type": "pypi", "name": "Py PI"}], "name 'Py PI'"),
         ([{"type": "generic", "name": "g"}], "no default upstream; set upstream:"),

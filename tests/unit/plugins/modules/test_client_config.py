@@ -14,6 +14,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.client_config impor
     ConfigError,
     Keeper,
     Tree,
+    merge_npm,
     merge_pip,
     merge_uv,
     remarks,
@@ -82,6 +83,14 @@ UV_ROWS = {
     ),
 }
 
+NPM = "# ours\nregistry=http://m.test/npm/\n"
+NPM_ROWS = {
+    "nothing there": ("", NPM),
+    "another registry": ("fund=false\n registry = https://old.test/\n; end\n", NPM + "fund=false\n; end\n"),
+    "a scope's registry": ("@a:registry=https://a.test/", NPM + "@a:registry=https://a.test/"),
+    "what only begins so": ("registry-x=1\n", NPM + "registry-x=1\n"),
+}
+
 BAD_ROWS = {
     "not INI": (merge_pip, "cert = /my.pem\n", PIP, "is not a configuration that pip reads"),
     "an option twice": (merge_pip, "[global]\ncert = a\ncert = b\n", PIP, "is not a configuration that pip reads"),
@@ -101,6 +110,12 @@ def test_pip_conf_keeps_what_is_not_ours(there: str, wanted: str) -> None:
 def test_uv_toml_keeps_what_is_not_ours(there: str, wanted: str) -> None:
     assert merge_uv(there, UV) == wanted
     assert merge_uv(wanted, UV, UV) == wanted, "merging again changes nothing"
+
+
+@pytest.mark.parametrize(("there", "wanted"), NPM_ROWS.values(), ids=NPM_ROWS)
+def test_npmrc_keeps_what_is_not_ours(there: str, wanted: str) -> None:
+    assert merge_npm(there, NPM) == wanted
+    assert merge_npm(wanted, NPM, NPM) == wanted, "merging again changes nothing"
 
 
 @pytest.mark.parametrize(("merge", "there", "ours", "sentence"), BAD_ROWS.values(), ids=BAD_ROWS)

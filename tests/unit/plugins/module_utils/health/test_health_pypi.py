@@ -226,7 +226,7 @@ SKIPS = {
         lambda world: world.document["sites"][0].update(probe=""),
         {"pypi/" + check.__name__ for check in pypi.CHECKS}, "set probe:"),
     "another type": (
-        lambda world: world.document.update(sites=[world.site(type="npm")]), {"pypi/unknown_type"}, "type 'npm'"),
+        lambda world: world.document.update(sites=[world.site(type="conda")]), {"pypi/unknown_type"}, "type 'conda'"),
 }  # fmt: skip
 
 
