@@ -26,6 +26,7 @@ NOTE = "<!-- Made by tools/reference.py; edit what it reads, and run it again. -
 # A site of every type, below names that are reserved for examples.
 EXAMPLE = [
     {"type": "pypi", "upstream": "https://index.example.org", "origins": ["https://files.example.org"]},
+    {"type": "npm", "upstream": "https://registry.example.org", "origins": []},
     {"type": "golang", "upstream": "https://proxy.example.org"},
     {"type": "generic", "name": "tools", "upstream": "https://downloads.example.org/tools", "immutable": [r"v[0-9.]+/.*"]},
 ]

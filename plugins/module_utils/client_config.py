@@ -181,12 +181,13 @@ def _toml(text: str) -> dict[str, Any] | None:
 
 
 def merge_npm(base: str, ours: str, old: str = "") -> str:
-    """`base` with our registry in place of its own; those of scopes stay. What an earlier run had put in (`old`) is taken out.
+    """`base` with our options in place of its own; all others stay. What an earlier run had put in (`old`) is taken out.
 
     Source: npm, "npmrc".
     """
     lines = (base.replace(old, "") if old else base).splitlines(keepends=True)
-    return ours + "".join(line for line in lines if not re.match(r"\s*registry\s*=", line))
+    set_here = {line.partition("=")[0] for line in ours.splitlines()}
+    return ours + "".join(line for line in lines if line.partition("=")[0].strip() not in set_here)
 
 
 MERGES: dict[str, Callable[[str, str, str], str]] = {

@@ -491,15 +491,19 @@ class Fresh:
 
 
 @contextlib.contextmanager
-def one_site(root: Path, engine: str, registry: t.Any, breakage: list[str], **site: t.Any) -> t.Iterator[World]:
-    """A mirror with one site, whose pages are fresh for 1 s, in front of one registry (``paths.Paths``): for the rows of one protocol."""
+def one_site(root: Path, engine: str, registry: t.Any, breakage: list[str], *more: dict[str, t.Any], **site: t.Any) -> t.Iterator[World]:
+    """A mirror with one site, whose pages are fresh for 1 s, in front of one registry (``paths.Paths``): for the rows of one protocol.
+
+    ``more`` are sites in front of the same registry with other options.
+    """
     with contextlib.ExitStack() as stack:
         names = Names()
         stack.callback(names.stop)
         stack.enter_context(registry)
         names.table = {"registry.test": "127.0.0.1"}
         upstream = f"http://registry.test:{registry.port}"
-        sites = [{"name": site["type"], "upstream": upstream, "lifetime": 1} | site]
+        first = {"name": site["type"], "upstream": upstream, "lifetime": 1} | site
+        sites = [first, *(first | other for other in more)]
         mirror = Mirror(root, engine, sites, mirror_resolvers=[names.address], mirror_index_timeout=2)
         mirror.render()
         for rule in breakage:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import typing as t
 
@@ -22,7 +23,8 @@ NAMES = {"plain": "{}", "scoped": "@scope%2f{}", "scoped, capital": "@scope%2F{}
 @pytest.fixture(scope="module", params=list(bench.ENGINES))
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[World]:
     root, breakage = tmp_path_factory.mktemp(f"npm-{request.param}"), request.config.getoption("breakage")
-    with bench.one_site(root, request.param, NpmRegistry(), breakage, type="npm", origins=["http://tarballs.test"]) as world:
+    passing, origins = {"name": "open", "posts": True}, ["http://tarballs.test"]
+    with bench.one_site(root, request.param, NpmRegistry(), breakage, passing, type="npm", origins=origins) as world:
         yield world
 
 
@@ -154,18 +156,60 @@ def test_the_registrys_own_interface(world: World, path: str, status: int) -> No
     assert get(world, path, FULL).status == status
 
 
+AUDITS = {
+    "advisories": "-/npm/v1/security/advisories/bulk",
+    "quick audit": "-/npm/v1/security/audits/quick",
+    "audit": "-/npm/v1/security/audits",
+}
+POSTED = {"Content-Type": FULL, "Authorization": "Bearer marker", "Cookie": "marker=1", "X-Marker": "marker"}
+
+
+def post(world: World, path: str, body: bytes, **headers: str) -> Reply:
+    return world.mirror.get(path, POSTED | {"Content-Length": str(len(body))} | headers, method="POST", body=body)
+
+
+@promise("closed")
+@table("path", AUDITS)
+def test_an_audit_is_told_that_there_is_none(world: World, registry: NpmRegistry, path: str) -> None:
+    registry.audits.clear()
+    for method in "POST", "GET":
+        reply = post(world, f"/npm/{path}", b"{}") if method == "POST" else get(world, path)
+        assert reply.status == 404 and registry.audits == [], show(reply)
+
+
+@promise("closed")
+@table("path", AUDITS)
+def test_an_audit_goes_upstream_where_the_site_says_so(world: World, registry: NpmRegistry, path: str) -> None:
+    body = gzip.compress(b'{"isarray": ["2.0.5"]}' * 1000)
+    for _time in range(2):
+        registry.audits.clear()
+        reply = post(world, f"/open/{path}", body, **{"Content-Encoding": "gzip"})
+        assert (reply.status, reply.type, reply.body) == (200, FULL, b"{}"), show(reply)
+        (audit,) = registry.audits
+        assert (audit["path"], audit["body"]) == (f"/{path}", gzip.decompress(body)) and "marker" not in str(audit["headers"])
+    assert post(world, f"/open/{path}", b"x" * 10_000_000).status == 413
+
+
 @promise("closed")
 @table(
     "path",
-    {
-        "advisories": "-/npm/v1/security/advisories/bulk",
-        "quick audit": "-/npm/v1/security/audits/quick",
-        "audit": "-/npm/v1/security/audits",
-    },
+    {"a document": "/open/isarray", "the document": "/mirror.json", "elsewhere": "/open/-/npm/v1/security/other", "health": "/health"},
 )
-def test_an_audit_is_told_that_there_is_none(world: World, registry: NpmRegistry, path: str) -> None:
-    reply = get(world, path, method="POST", body=b"{}", headers={"Content-Type": FULL, "Content-Length": "2"})
-    assert reply.status == 404 and registry.audits == [], show(reply)
+def test_nothing_else_is_posted(world: World, registry: NpmRegistry, path: str) -> None:
+    registry.audits.clear()
+    assert post(world, path, b"{}").status == 405 and registry.audits == []
+
+
+@promise("stale")
+@pytest.mark.parametrize("what", ["failing", "away"])
+def test_an_audit_fails_where_upstream_does(world: World, registry: NpmRegistry, what: str) -> None:
+    registry.audits.clear()
+    registry.failing = what == "failing"
+    if what == "away":
+        world.names.mode = "missing"
+        age()
+    reply = post(world, f"/open/{AUDITS['audit']}", b"{}")
+    assert reply.status >= 500 and registry.audits == [] and reply.seconds < 12, show(reply)
 
 
 @promise("closed")

@@ -91,6 +91,9 @@ class NpmHandler(Handler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.registry.failing:
+            self.answer(503, {"Content-Type": "text/plain"}, b"try again later\n")
+            return
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         self.registry.audits.append({"path": self.path, "body": body, "headers": dict(self.headers.items())})

@@ -15,6 +15,7 @@ MODULES = {
     *("reqtimeout", "socache_shmcb", "ssl", "proxy", "proxy_http", "cache", "cache_disk", "lua"),
 }
 SENT_ON = {"user-agent", "accept", "accept-encoding", "if-none-match", "if-modified-since"}
+POSTED = {"content-type", "content-encoding", "content-length", "transfer-encoding"}
 STEERING = {
     "set-cookie",
     "www-authenticate",
@@ -148,7 +149,8 @@ def only_listed_headers_go_on(root: Directive) -> t.Iterator[str]:
                 yield f"{header} is sent on"
             if any("%{" in value for value in header.arguments[2:3]):
                 yield f"{header} is a client's own word"
-    yield from (f"{name} of a client's is sent on" for name in sorted(lua(root)["SENT"] - SENT_ON))
+    words = lua(root)
+    yield from (f"{name} of a client's is sent on" for name in sorted((words["SENT"] - SENT_ON) | (words["POSTED"] - POSTED)))
 
 
 def upstreams_do_not_steer(root: Directive) -> t.Iterator[str]:
@@ -165,9 +167,9 @@ def upstreams_do_not_steer(root: Directive) -> t.Iterator[str]:
 def bodies_do_not_go_on(root: Directive) -> t.Iterator[str]:
     for host in {host for host, _rule in proxied(root) if faces_clients(root, host)}:
         refused = {condition.arguments[0] for rule in host.own("RewriteRule") if "R=413" in flags(rule) for condition in conditions(rule)}
-        yield from (
-            f"{host} does not refuse {name}" for name in ("%{HTTP:Content-Length}", "%{HTTP:Transfer-Encoding}") if name not in refused
-        )
+        for name in "%{HTTP:Content-Length}", "%{HTTP:Transfer-Encoding}":
+            if not any(name in condition for condition in refused):
+                yield f"{host} does not refuse {name}"
 
 
 def nothing_else_is_shown(root: Directive) -> t.Iterator[str]:

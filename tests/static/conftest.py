@@ -19,6 +19,8 @@ SITES = [
     {"name": "pypi", "type": "pypi", "upstream": "https://index.example.org", "origins": ["https://files.example.org"]},
     {"name": "plain", "type": "pypi", "upstream": "http://plain.example.org:8080/root", "origins": ["http://plain.example.org:8080/root"]},
     {"name": "tools", "type": "generic", "upstream": "http://static.example.org/tools", "immutable": [r"v[0-9.]+/.*"]},
+    {"name": "npm", "type": "npm", "upstream": "https://registry.example.org", "origins": []},
+    {"name": "open", "type": "npm", "upstream": "https://registry.example.org", "origins": [], "posts": True},
     {"name": "golang", "type": "golang", "upstream": "https://proxy.example.org"},
     {"name": "asked", "type": "generic", "upstream": "https://asked.example.org", "query": True, "immutable": [r"v[0-9.]+/.*"]},
 ]

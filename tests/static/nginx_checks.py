@@ -11,6 +11,7 @@ from configuration import Directive
 
 # What may be sent on. What comes from a client is one of the mirror's own words by then, see nothing_raw_goes_on().
 SENT_ON = {"Host", "Connection", "User-Agent", "Accept", "Accept-Encoding", "If-None-Match", "If-Modified-Since", "Range"}
+POSTED = {"Content-Type", "Content-Encoding"}
 SENT_BETWEEN_TIERS = {"X-Stored-Serial", "X-Later-Part", "X-Refresh"}
 STEERING = {"X-Accel-Redirect", "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"}
 QUERY = "$is_args$args"
@@ -43,6 +44,13 @@ def faces_clients(directive: Directive) -> bool:
     """Whether the directive stands in a server that listens on the network."""
     servers = [block for block in directive.above if block.name == "server"]
     return any(not listen.value.startswith("unix:") for server in servers for listen in server.own("listen"))
+
+
+def takes_posts(block: Directive) -> bool:
+    """Whether a location or server is there for what is posted: it caches nothing, and hands on to such a server or is one."""
+    to_them = any(found.value == "http://pass" for found in block.own("proxy_pass"))
+    is_one = any(found.value.endswith("/pass.sock") for found in block.own("listen"))
+    return (to_them or is_one) and not block.inherited("proxy_cache")
 
 
 def everywhere(root: Directive, name: str, wanted: str) -> t.Iterator[str]:
@@ -120,6 +128,7 @@ def only_listed_headers_go_on(root: Directive) -> t.Iterator[str]:
     yield from everywhere(root, "proxy_pass_request_headers", "off")
     for location, to in proxied(root):
         allowed = SENT_ON | (SENT_BETWEEN_TIERS if to_socket(to) else set())
+        allowed |= POSTED if any(takes_posts(block) for block in to.above) else set()
         headers = location.inherited("proxy_set_header")
         yield from (f"{header} is sent on" for header in headers if header.arguments[0] not in allowed)
         yield from (f"{location} sends no {name}" for name in ("Host", "Connection") if name not in {h.arguments[0] for h in headers})
@@ -128,6 +137,8 @@ def only_listed_headers_go_on(root: Directive) -> t.Iterator[str]:
 def nothing_raw_goes_on(root: Directive) -> t.Iterator[str]:
     """The server that clients reach sends on the mirror's own words, and credentials are not so much as looked at."""
     for header in root.all("proxy_set_header"):
+        if header.arguments[0] in {*POSTED, "Accept"} and takes_posts(header.above[-1]):
+            continue
         if faces_clients(header) and re.search(r"\$(?:http_|host\b|cookie_|remote_user|proxy_add)", header.value):
             yield f"{header} is a client's own word"
     for directive in root.walk():
@@ -149,8 +160,14 @@ def upstreams_do_not_steer(root: Directive) -> t.Iterator[str]:
 
 
 def bodies_do_not_go_on(root: Directive) -> t.Iterator[str]:
-    yield from everywhere(root, "proxy_pass_request_body", "off")
-    yield from everywhere(root, "client_max_body_size", "1")
+    (http,) = root.own("http")
+    for name, wanted in ("proxy_pass_request_body", "off"), ("client_max_body_size", "1"):
+        if [found.value for found in http.own(name)] != [wanted]:
+            yield f"http has no {name} {wanted}"
+        for found in root.all(name):
+            refused = name == "client_max_body_size" and any(answer.value == "404" for answer in found.above[-1].own("return"))
+            if found.value != wanted and not refused and not takes_posts(found.above[-1]):
+                yield f"{found} is not {wanted}"
     for server in {listen.above[-1] for listen in root.all("listen") if faces_clients(listen)}:
         if not any(block.value == "$refused_body" and block.own("return")[0].value == "413" for block in server.own("if")):
             yield f"{server} does not refuse a request with a body"
