@@ -49,7 +49,7 @@ def faces_clients(directive: Directive) -> bool:
 def takes_posts(block: Directive) -> bool:
     """Whether a location or server is there for what is posted: it caches nothing, and hands on to such a server or is one."""
     to_them = any(found.value == "http://pass" for found in block.own("proxy_pass"))
-    is_one = any(found.value.endswith("/pass.sock") for found in block.own("listen"))
+    is_one = any(found.arguments[0].endswith("/pass.sock") for found in block.own("listen"))
     return (to_them or is_one) and not block.inherited("proxy_cache")
 
 
