@@ -162,18 +162,20 @@ def fetch(base: str, get: Callable[..., Response], types: Iterable[str]) -> dict
         raise Unusable(str(error)) from error
 
 
-def probe(mirror: Mapping[str, Any], get: Callable[..., Response]) -> None:
-    """Ask every index for its probe project as a client would. Raises Unusable."""
+def probe(mirror: Mapping[str, Any], get: Callable[..., Response]) -> dict[str, str]:
+    """Ask every index for its probe project as a client would; by type, what is wrong with those that fail."""
+    failing = {}
     for kind, index in mirror["indexes"].items():
         if not index["probe"]:
             continue
         url = index["url"].rstrip("/") + "/" + _known(kind).page.format(index["probe"])
         try:
             response = get(url, {"Accept": PROBE_ACCEPT}, redirects=3)
+            if response.status != 200:
+                failing[kind] = f"GET {url} answered {response.status}"
         except HttpError as error:
-            raise Unusable(str(error)) from error
-        if response.status != 200:
-            raise Unusable(f"GET {url} answered {response.status}")
+            failing[kind] = str(error)
+    return failing
 
 
 def find(
@@ -186,12 +188,13 @@ def find(
 ) -> dict[str, Any]:
     """The mirror that the given sources name, in this order: document, URL, `mirror_info`.
 
-    A document that is given needs no network: nothing is fetched, nothing probed. Raises BadInput and Unusable.
+    An index that does not answer is left out, and is in `left_out` with what is wrong with it. A document that is given needs no
+    network: nothing is fetched, nothing probed. Raises BadInput, and Unusable where no index is left.
     """
     types = list(types)
     base = checked_url(url, "configure_mirrors_url") if url else ""
     if document:
-        return from_document(document, base, types, "configure_mirrors_document")
+        return dict(from_document(document, base, types, "configure_mirrors_document"), left_out={})
     if base:
         mirror = fetch(base, get, types)
     elif mirror_info:
@@ -201,6 +204,8 @@ def find(
             "no mirror is known for this node: set configure_mirrors_url, or configure_mirrors_document, or one of"
             " Zuul's mirror_fqdn, zuul_site_mirror_fqdn, mirror_info and zuul_site_mirror_info"
         )
-    if check:
-        probe(mirror, get)
+    mirror["left_out"] = probe(mirror, get) if check else {}
+    mirror["indexes"] = {kind: index for kind, index in mirror["indexes"].items() if kind not in mirror["left_out"]}
+    if not mirror["indexes"]:
+        raise Unusable("; ".join(mirror["left_out"].values()))
     return mirror

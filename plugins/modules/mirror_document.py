@@ -87,6 +87,9 @@ mirror:
           (true where there is no TLS), C(probe) (the project that was asked for) and C(upstream) (what the index is a mirror of,
           if that is known).
       type: dict
+    left_out:
+      description: By ecosystem, what is wrong with an index that does not answer; clients of it stay as they are, with a warning.
+      type: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -119,6 +122,8 @@ def main() -> None:
             params["probe"],
         )
         result["usable"] = True
+        for kind, why in result["mirror"]["left_out"].items():
+            module.warn(f"The mirror's index for {kind} is left out, and its clients stay as they are: {why}.")
     except BadInput as error:
         result["reason"] = str(error)
         module.fail_json(msg=f"{error}; nothing was changed.", **result)

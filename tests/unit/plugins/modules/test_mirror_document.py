@@ -40,7 +40,7 @@ def no_network(url: str, headers=None, **limits) -> Response:
 def test_the_document_is_fetched_once_and_the_index_probed() -> None:
     asked: list[str] = []
     found = find(server(ANSWERS, asked), ["pypi"], BASE + "/")
-    assert found == {"url": BASE, "name": "m", "indexes": {"pypi": INDEX}}
+    assert found == {"url": BASE, "name": "m", "indexes": {"pypi": INDEX}, "left_out": {}}
     assert asked == list(ANSWERS)
 
 
@@ -76,6 +76,17 @@ def test_a_go_proxy_is_asked_for_versions_and_tells_its_upstream() -> None:
     index = find(server(answers, asked), ["pypi", "golang"], BASE)["indexes"]["golang"]
     assert (index["url"], index["upstream"]) == (BASE + "/golang/", "https://proxy.example.org")
     assert asked == list(answers)
+
+
+@pytest.mark.parametrize("broken", [502, "!the connection was refused"])
+def test_an_index_that_fails_is_left_out_and_the_others_are_used(broken) -> None:
+    answers = ANSWERS | {
+        BASE + "/mirror.json": json.dumps(dict(DOCUMENT, sites=[GO, SITE])),
+        BASE + "/golang/example.org/!a/@v/list": broken,
+    }
+    found = find(server(answers), ["pypi", "golang"], BASE)
+    assert (list(found["indexes"]), list(found["left_out"])) == (["pypi"], ["golang"])
+    assert "/golang/example.org/!a/@v/list" in found["left_out"]["golang"]
 
 
 BAD = {
