@@ -9,7 +9,8 @@ from .ecosystem import Ecosystem, Representation, Route
 from .generic import GENERIC
 from .golang import GOLANG
 from .pypi import PYPI
+from .rpm import RPM
 
-ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, GOLANG, GENERIC)}
+ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, GOLANG, RPM, GENERIC)}
 
 __all__ = ["ECOSYSTEMS", "Ecosystem", "Representation", "Route"]
