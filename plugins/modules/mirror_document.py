@@ -87,6 +87,10 @@ mirror:
           (true where there is no TLS), C(probe) (the project that was asked for) and C(upstream) (what the index is a mirror of,
           if that is known).
       type: dict
+    sites:
+      description: All sites that a client can use, in their order, with the keys C(type), C(url) and C(upstream).
+      type: list
+      elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
