@@ -28,6 +28,7 @@ EXAMPLE = [
     {"type": "pypi", "upstream": "https://index.example.org", "origins": ["https://files.example.org"]},
     {"type": "npm", "upstream": "https://registry.example.org", "origins": []},
     {"type": "golang", "upstream": "https://proxy.example.org"},
+    {"type": "rpm", "upstream": "https://rpm.example.org/pub"},
     {"type": "generic", "name": "tools", "upstream": "https://downloads.example.org/tools", "immutable": [r"v[0-9.]+/.*"]},
 ]
 

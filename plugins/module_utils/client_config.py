@@ -17,6 +17,8 @@ from __future__ import annotations
 import base64
 import configparser
 import contextlib
+import fnmatch
+import glob
 import hashlib
 import json
 import os
@@ -37,6 +39,7 @@ except ImportError:  # Python 3.10 and older
 
 VERSION = 1
 LISTS = ("trusted-host",)
+EXISTING = ("rpm",)  # what is merged into files that are there, and makes none
 MAX_LINKS = 16
 
 
@@ -171,6 +174,53 @@ def merge_uv(base: str, ours: str, old: str = "") -> str:
     return text
 
 
+# An option, with the lines that go on with its value.
+_BASEURL = re.compile(r"(?m)^(baseurl[ \t]*=[ \t]*)(.*(?:\n[ \t]+\S.*)*)")
+_CREDENTIALS = re.compile(r"(?m)^(?:username|password|sslclientcert|sslclientkey)[ \t]*=[ \t]*\S")
+_DISABLED = re.compile(r"(?m)^enabled[ \t]*=[ \t]*(?:0|no|false|off)\b")
+_LISTED = re.compile(r"(?m)^(metalink|mirrorlist)[ \t]*=[ \t]*\S")
+
+
+def merge_rpm(base: str, ours: str, old: str = "") -> str:
+    """`base` with the mirror's URL in front of the URLs of each repository that it mirrors; everything else stays, to the byte.
+
+    `ours` has a line `<upstream> <mirror's URL>` for each site, and so has `old`, by which an earlier run did the same. dnf tries
+    the URLs of a `baseurl` in their order, and none of them where there is a list of mirrors. What is fetched with credentials is
+    left alone: they would go to the mirror. Source: dnf.conf(5).
+    """
+
+    def section(text: str) -> str:
+        new = "" if _CREDENTIALS.search(text) or _LISTED.search(text) else ours
+
+        def fronted(match: re.Match[str]) -> str:
+            value = match[2]
+            if former := " ".join(_mirrored(value, old)):
+                value = value.removeprefix(former).removeprefix(" ") if value.startswith(former) else value
+            added = " ".join(url for url in _mirrored(value, new) if url not in re.split(r"[\s,]+", value))
+            return match[1] + added + (" " if added and value[:1].strip() else "") + value
+
+        return _BASEURL.sub(fronted, text)
+
+    return "".join(section(text) for text in _sections(base))
+
+
+def _sections(text: str) -> list[str]:
+    return re.split(r"(?m)^(?=\[)", text)
+
+
+def _mirrored(value: str, sites: str) -> list[str]:
+    """What the mirror has of the URLs in a `baseurl`, by the deepest upstream that each is below, whatever its scheme."""
+    pairs = sorted((line.split() for line in sites.splitlines() if line.startswith("http")), key=lambda pair: -len(pair[0]))
+    found = []
+    for url in re.split(r"[\s,]+", value):
+        for upstream, mirror in pairs:
+            below = re.fullmatch(rf"https?{re.escape(upstream[upstream.index(':') :])}(?:/(.*))?", url)
+            if below:
+                found.append(mirror + (below[1] or ""))
+                break
+    return found
+
+
 def _toml(text: str) -> dict[str, Any] | None:
     if tomllib is None:
         return None
@@ -196,6 +246,7 @@ MERGES: dict[str, Callable[[str, str, str], str]] = {
     "pip": merge_pip,
     "uv": merge_uv,
     "npm": merge_npm,
+    "rpm": merge_rpm,
 }
 
 
@@ -212,7 +263,7 @@ def with_trusted_hosts(text: str, hosts: Sequence[str]) -> str:
     return re.sub(r"(?m)^(export |)PIP_TRUSTED_HOST=(.*)$", extended, text)
 
 
-def remarks(path: str, merge: str, text: str) -> list[str]:
+def remarks(path: str, merge: str, text: str, ours: str = "") -> list[str]:
     """What in a merged file still leads its client past the mirror, a sentence each."""
     found = []
     if merge == "pip":
@@ -234,6 +285,12 @@ def remarks(path: str, merge: str, text: str) -> list[str]:
             found.append(f"{path}: the index {url} is kept, and uv asks it before the mirror")
         if parsed.get("no-index"):
             found.append(f"{path}: no-index is kept, and uv asks no index at all, not even the mirror")
+    elif merge == "rpm":
+        for section in _sections(text):
+            listed = None if _DISABLED.search(section) else _LISTED.search(section)
+            if listed and any(_mirrored(match[2], ours) for match in _BASEURL.finditer(re.sub("(?m)^#[ \\t]*", "", section))):
+                advice = "to have it ask the mirror, give it that baseurl alone"
+                found.append(f"{path}: {section.partition(']')[0]}] is kept, and dnf asks its {listed[1]} and not its baseurl; {advice}")
     return found
 
 
@@ -361,6 +418,12 @@ class Tree:
             real = self.root + target if os.path.isabs(target) else os.path.join(os.path.dirname(real), target)
             real = self.real(os.path.normpath(real)[len(self.root) :])
         raise ConfigError(f"{real[len(self.root) :]} is a loop of symbolic links")
+
+    def names(self, folder: str) -> list[str]:
+        """What is in a folder; nothing where there is none."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return os.listdir(os.path.dirname(self.real(f"{folder}/.x")))
+        return []
 
     def exists(self, path: str) -> bool:
         return os.path.lexists(self.real(path))
@@ -515,7 +578,8 @@ class Keeper:
     def present(self, files: Iterable[Mapping[str, Any]]) -> Plan:
         """`files` are `{path, content, merge, shadowed_by}`; a file that is no longer among them is put back.
 
-        What somebody else made of a file since the last run stays where it can be merged, else it is kept beside it.
+        What somebody else made of a file since the last run stays where it can be merged, else it is kept beside it. The path of
+        what is merged as one of EXISTING may be a pattern.
         Raises ConfigError.
         """
         state = self.load()
@@ -524,10 +588,12 @@ class Keeper:
         warnings: list[str] = []
         trusted: list[str] = []
         wanted: list[str] = []
-        for file in files:
-            path, merge, ours = self.tree.absolute(file["path"]), file["merge"], file["content"]
+        for path, file in [(path, file) for given in files for path, file in self._each(given, state["files"])]:
+            merge, ours = file["merge"], file["content"]
             wanted.append(path)
             current = self.tree.read(path)
+            if merge in EXISTING and current.kind == "absent":
+                continue
             record = state["files"].get(path)
             original = Entry.from_json(record["before"]) if record else current
             edited = bool(record) and _edited(current, record)
@@ -538,7 +604,7 @@ class Keeper:
                 text = MERGES[merge](base.text, ours, record["ours"] if record and edited else "")
                 if merge == "pip":
                     trusted = _pip_options(text).get(("global", "trusted-host"), "").split()
-                warnings += remarks(path, merge, text)
+                warnings += remarks(path, merge, text, ours)
             except ConfigError as error:
                 raise ConfigError(f"{path} {error}") from error
             for other in file.get("shadowed_by") or []:
@@ -573,6 +639,15 @@ class Keeper:
             after = Entry("file", content, 0o600, uid, gid)
             changes.insert(0, Change(self.state_path, self.tree.read(self.state_path), after, "recorded"))
         return self._checked(Plan(changes, warnings, folders, []))
+
+    def _each(self, file: Mapping[str, Any], known: Iterable[str]) -> list[tuple[str, Mapping[str, Any]]]:
+        """The file by its path; one whose path is a pattern by all that this matches, and by what of it was written before."""
+        path = self.tree.absolute(file["path"])
+        if file["merge"] not in EXISTING:
+            return [(path, file)]
+        folder, pattern = os.path.split(path)
+        there = {f"{folder}/{name}" for name in self.tree.names(folder)}
+        return [(path, file) for path in sorted(fnmatch.filter(there.union(known), f"{glob.escape(folder)}/{pattern}"))]
 
     def absent(self) -> Plan:
         """Put back every file that was ever written, and forget. Raises ConfigError."""

@@ -91,8 +91,9 @@ def offer(index: str) -> dict[str, Any]:
 
 
 def from_document(document: Any, base: str, types: Iterable[str], where: str) -> dict[str, Any]:
-    """`{url, name, indexes: {type: {url, host, plain, probe, upstream}}}` of a mirror document; the first site of a type counts.
+    """`{url, name, indexes: {type: {url, host, plain, probe, upstream}}, sites: [{type, url, upstream}]}` of a mirror document.
 
+    The first site of a type is its index; `sites` are all that clients can use.
     `base` is the URL that the document was fetched from; without one the document's own `url` counts. Raises BadInput.
     """
     if not isinstance(document, Mapping):
@@ -106,9 +107,10 @@ def from_document(document: Any, base: str, types: Iterable[str], where: str) ->
         raise BadInput(f"{where} is not a mirror document: sites is not a list of objects")
     base = checked_url(base or document.get("url", ""), "the base URL" if base else f"url in {where}")
     indexes: dict[str, Any] = {}
+    usable: list[dict[str, str]] = []
     for site in sites:
         kind, index = site.get("type"), site.get("index")
-        if kind not in types or kind in indexes or not index:
+        if kind not in types or not index:
             continue
         if not isinstance(index, str) or not index.startswith("/") or not _PATH.fullmatch(index):
             raise BadInput(f"{where} has a site with the index {index!r}, which is not a plain path")
@@ -116,14 +118,15 @@ def from_document(document: Any, base: str, types: Iterable[str], where: str) ->
         if not re.fullmatch(r"(?:(?!\.)[A-Za-z0-9@!._~-]+(?:/(?!\.)[A-Za-z0-9@!._~-]+)*)?", probe):
             raise BadInput(f"{where} has a site with the probe {probe!r}, which is not a project's name")
         upstream = checked_url(site["upstream"], f"an upstream in {where}") if site.get("upstream") else ""
-        indexes[kind] = dict(offer(base + index), probe=probe, upstream=upstream)
+        indexes.setdefault(kind, dict(offer(base + index), probe=probe, upstream=upstream))
+        usable.append({"type": kind, "url": base + index, "upstream": upstream})
     if not indexes:
         raise BadInput("{} has no site that a client on this node can use (supported: {})".format(where, ", ".join(types)))
-    return {"url": base, "name": str(document.get("name") or urlsplit(base).netloc), "indexes": indexes}
+    return {"url": base, "name": str(document.get("name") or urlsplit(base).netloc), "indexes": indexes, "sites": usable}
 
 
 def from_mirror_info(info: Any, types: Iterable[str], where: str) -> dict[str, Any]:
-    """The same from Zuul's `mirror_info`, `{type: {url: ...}}`. Raises BadInput.
+    """The same from Zuul's `mirror_info`, `{type: {url: ...}}`, which tells no upstreams. Raises BadInput.
 
     Source: zuul-jobs, "Mirror Configuration".
     """
@@ -141,7 +144,7 @@ def from_mirror_info(info: Any, types: Iterable[str], where: str) -> dict[str, A
     if not indexes:
         raise BadInput("{} has no entry that a client on this node can use (supported: {})".format(where, ", ".join(types)))
     first = urlsplit(next(iter(indexes.values()))["url"])
-    return {"url": f"{first.scheme}://{first.netloc}", "name": first.netloc, "indexes": indexes}
+    return {"url": f"{first.scheme}://{first.netloc}", "name": first.netloc, "indexes": indexes, "sites": []}
 
 
 def fetch(base: str, get: Callable[..., Response], types: Iterable[str]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ description:
     next to those of upstream.
   - Of a site of type V(golang) it looks at the list of one module's versions, and at the files of the newest, which have to be
     whole, with the sums that the checksum database tells. Which database that is says C(GOSUMDB), in the environment or by go itself.
+  - Of a site of type V(rpm) it looks at one repository of the tree, its C(probe), whose list of packages and one small package have to
+    have the digests that the repository tells, and at what it names elsewhere. A list that is packed with zstd is not read.
   - Of a site of type V(generic) it looks at the prefix, and at a file if C(probe) names one.
 options:
   url:

@@ -37,7 +37,7 @@ options:
     default: []
     suboptions:
       path:
-        description: Path of the file; a relative one is below O(home).
+        description: Path of the file; a relative one is below O(home). With O(files[].merge=rpm) its last part may be a pattern.
         type: path
         required: true
       content:
@@ -51,8 +51,10 @@ options:
           - V(environment) does, too, but keeps trusted what the file merged as V(pip) trusts.
           - V(pip) sets the same options and keeps all other lines; C(trusted-host) is added to.
           - V(uv) adds the C([[index]]) and keeps all other lines.
+          - V(rpm) takes lines of an upstream and its mirror's URL, and puts the latter in front of each C(baseurl) below the former. It
+            makes no file, and leaves alone repositories with credentials, a C(metalink) or a C(mirrorlist).
         type: str
-        choices: [none, environment, pip, uv]
+        choices: [none, environment, pip, uv, rpm]
         default: none
       shadowed_by:
         description: Files that, when they exist, the client reads instead of this one; a warning says so.

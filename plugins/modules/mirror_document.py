@@ -90,6 +90,10 @@ mirror:
     left_out:
       description: By ecosystem, what is wrong with an index that does not answer; clients of it stay as they are, with a warning.
       type: dict
+    sites:
+      description: All sites that a client can use, in their order, with the keys C(type), C(url) and C(upstream).
+      type: list
+      elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -22,6 +22,7 @@ SITES = [
     {"name": "npm", "type": "npm", "upstream": "https://registry.example.org", "origins": []},
     {"name": "open", "type": "npm", "upstream": "https://registry.example.org", "origins": [], "posts": True},
     {"name": "golang", "type": "golang", "upstream": "https://proxy.example.org"},
+    {"name": "rpm", "type": "rpm", "upstream": "https://rpm.example.org/pub"},
     {"name": "asked", "type": "generic", "upstream": "https://asked.example.org", "query": True, "immutable": [r"v[0-9.]+/.*"]},
 ]
 

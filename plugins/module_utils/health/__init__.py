@@ -16,13 +16,14 @@ from typing import Any
 
 from ..http import MEBIBYTE, Client, HttpError
 from ..mirror_document import VERSION
-from . import generic, golang, npm, pypi
+from . import generic, golang, npm, pypi, rpm
 from .base import BAD, GOOD, SKIPPED, Options, Probe, Site, Skip, Verdict, bad, expect, good
 
 CHECKS_BY_TYPE: dict[str, tuple[type[Probe], tuple[Callable[..., Verdict], ...]]] = {
     "pypi": (pypi.PypiProbe, pypi.CHECKS),
     "npm": (Probe, npm.CHECKS),
     "golang": (Probe, golang.CHECKS),
+    "rpm": (rpm.RpmProbe, rpm.CHECKS),
     "generic": (Probe, generic.CHECKS),
 }
 

@@ -193,6 +193,37 @@ def test_npm_is_given_whole_links(link, expected):
     assert rewritten(site, f'{{"tarball": "{link}"}}', "package") == f'{{"tarball": "{expected}"}}'
 
 
+@pytest.mark.parametrize(
+    ("path", "kind", "lifetime"),
+    [
+        ("9/x86_64/os/repodata/repomd.xml", "index", 1),
+        ("9/x86_64/os/repodata/repomd.xml.asc", "index", 1),
+        ("repodata/repomd.xml.key", "index", 1),
+        ("os/repodata/primary.xml.gz", "index", 1),
+        (f"os/repodata/{64 * 'a'}-primary.xml.zst", "artifact", 300),
+        (f"repodata/{128 * '0'}-filelists.xml.gz", "artifact", 300),
+        (f"os/repodata/{40 * 'f'}-comps-Everything.x86_64.xml", "artifact", 300),
+        ("os/repodata/abc-primary.xml.gz", "index", 1),
+        (f"os/{64 * 'a'}-notes.xml", "index", 300),
+        ("os/Packages/l/libstdc++-13.2.1~rc1^git-4.fc39.x86_64.rpm", "artifact", 300),
+        ("demo-1.0-1.src.rpm", "artifact", 300),
+        ("os/drpms/demo-1.0-1_1.1-1.noarch.drpm", "artifact", 300),
+        ("demo-release-latest-9.noarch.rpm", "index", 300),  # another one tomorrow
+        ("demo-release-9.rpm", "index", 300),
+        ("os/.treeinfo", "index", 300),
+        ("os/media.1/media", "index", 300),
+        ("RPM-GPG-KEY-demo-1.0-1.noarch", "index", 300),
+    ],
+)
+def test_rpm_knows_what_never_changes(path, kind, lifetime):
+    (site,) = resolve([{"type": "rpm", "upstream": "https://rpm.example.org/pub"}])
+    assert routed([site], f"/rpm/{path}") == (kind, f"https://rpm.example.org/pub/{path}")
+    route = next(route for route in site["routes"] if re.fullmatch(route["pattern"].replace("(?<", "(?P<"), f"/rpm/{path}"))
+    assert route["lifetime"] == lifetime
+    assert site["index"] == "/rpm/" and not any(route["rewrite"] for route in site["routes"])
+    assert len({(route["kind"], route["id"]) for route in site["routes"]}) == len(site["routes"]), "Apache finds a route by these"
+
+
 def test_generic_knows_what_never_changes():
     sites = resolve(
         [{"name": "tools", "type": "generic", "upstream": "http://host.test", "immutable": [r"v[0-9]+/.+\.tgz"], "lifetime": 60}]
@@ -215,13 +246,14 @@ def test_two_sites_of_one_type():
         ([], "at least one site"),
         ("pypi", "not a list"),
         ([7], r"mirror_sites\[0\] is neither"),
-        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of generic, golang, npm, pypi"),
+        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of generic, golang, npm, pypi, rpm"),
         ([{"type": "pypi", "posts": True}], "nothing is posted to a registry of type 'pypi' that could pass; take posts out"),
         ([NPM | {"posts": "yes"}], "posts is neither true nor false"),
         ([{"type": "pypi", "url": "x"}], "unknown option 'url'"),
         ([{"type": "pypi", "name": "Py PI"}], "name 'Py PI'"),
         ([{"type": "generic", "name": "g"}], "no default upstream; set upstream:"),
         (["golang"], "'golang' has no default upstream; set upstream: for it in mirror_sites"),
+        (["rpm"], "'rpm' has no default upstream; set upstream: for it in mirror_sites"),
         ([{"type": "pypi", "upstream": "index.example.org"}], "no scheme or host"),
         ([{"type": "pypi", "upstream": "ftp://index.example.org"}], "no scheme or host"),
         ([{"type": "pypi", "upstream": "https://user:word@index.example.org"}], "credentials"),

@@ -40,7 +40,8 @@ def no_network(url: str, headers=None, **limits) -> Response:
 def test_the_document_is_fetched_once_and_the_index_probed() -> None:
     asked: list[str] = []
     found = find(server(ANSWERS, asked), ["pypi"], BASE + "/")
-    assert found == {"url": BASE, "name": "m", "indexes": {"pypi": INDEX}, "left_out": {}}
+    told = [{"type": "pypi", "url": INDEX["url"], "upstream": INDEX["upstream"]}]
+    assert found == {"url": BASE, "name": "m", "indexes": {"pypi": INDEX}, "sites": told, "left_out": {}}
     assert asked == list(ANSWERS)
 
 
@@ -57,7 +58,9 @@ def test_a_given_document_needs_no_network() -> None:
 
 def test_the_first_site_of_a_type_counts() -> None:
     sites = [{"type": "generic", "index": ""}, SITE, dict(SITE, index="/second/simple/")]
-    assert find(no_network, ["pypi"], BASE, dict(DOCUMENT, sites=sites))["indexes"] == {"pypi": INDEX}
+    found = find(no_network, ["pypi"], BASE, dict(DOCUMENT, sites=sites))
+    assert found["indexes"] == {"pypi": INDEX}
+    assert [site["url"] for site in found["sites"]] == [BASE + "/pypi/simple/", BASE + "/second/simple/"]
 
 
 def test_zuuls_mirror_info_needs_no_document() -> None:

@@ -1,0 +1,186 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks of a tree of RPM repositories: a healthy mirror of one passes, and each fault is found by the checks that are there for it."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import lzma
+from dataclasses import replace
+
+import pytest
+from ansible_collections.nearby.mirrors.plugins.module_utils import health
+from ansible_collections.nearby.mirrors.plugins.module_utils.health import rpm
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client, Headers, Response
+
+MIRROR, UPSTREAM, NOW = "http://mirror.test:8080", "https://rpm.test/pub", 1_700_100_000
+SITE = {"name": "rpm", "type": "rpm", "path": "/rpm/", "upstream": UPSTREAM, "index": "/rpm/", "probe": "9/os"}
+PACKAGE, HREF = b"a small package\n", "Packages/s/small-1.0-1.noarch.rpm"
+OF_PACKAGES = {"package", "package_hit", "package_head", "package_range"}
+ALL = {check.__name__ for check in rpm.CHECKS}
+
+
+def primary_of(*packages: str) -> bytes:
+    return "<metadata xmlns='http://linux.duke.edu/metadata/common'>{}</metadata>".format("".join(packages)).encode()
+
+
+def entry(href: str, body: bytes, kind: str = "sha256", base: str = "", size: int = 0) -> str:
+    return (
+        f"<package type='rpm'><checksum type='{kind}'>{hashlib.new(rpm.ALGORITHMS.get(kind, kind), body).hexdigest()}</checksum>"
+        f"<size package='{size or len(body)}'/><location {base} href='{href}'/></package>"
+    )
+
+
+LARGE = entry("Packages/l/large-1.0-1.noarch.rpm", b"not fetched", size=1 << 40)
+PRIMARY = primary_of(LARGE, entry(HREF, PACKAGE))
+
+
+def repomd_of(packed: bytes, made: int = NOW - 90_000, href: str = "", more: str = "", size: int = 0) -> bytes:
+    digest = hashlib.sha256(packed).hexdigest()
+    return (
+        f"<?xml version='1.0'?><repomd xmlns='http://linux.duke.edu/metadata/repo'><revision>{made}</revision>{more}<data type='primary'>"
+        f"<checksum type='sha256'>{digest}</checksum><location href='{href or f'repodata/{digest}-primary.xml'}'/>"
+        f"<timestamp>{made}</timestamp><size>{size or len(packed)}</size></data></repomd>"
+    ).encode()
+
+
+class Tree(Client):
+    """The upstream and a mirror of it; `changes` replace the mirror's bodies, or its statuses."""
+
+    def __init__(self, packed: bytes = gzip.compress(PRIMARY), repomd: bytes = b"", **changes: object) -> None:
+        super().__init__()
+        self.bodies = {"9/os/repodata/repomd.xml": repomd or repomd_of(packed), "primary.xml": packed, HREF: PACKAGE}
+        self.changes: dict[str, object] = changes
+        self.theirs: object = self.bodies["9/os/repodata/repomd.xml"]
+        self.seen: set[str] = set()
+        self.stale = self.cold = False
+
+    def request(self, method, url, headers=None, max_body=None, redirects=0, origins=()):
+        ours = url.startswith(MIRROR)
+        path = url[len(MIRROR + "/rpm/") if ours else len(UPSTREAM + "/") :]
+        if url == MIRROR + "/health":
+            return Response(200, Headers({}), b"ok\n", url=url)
+        bodies = self.changes | {end: body for end, body in self.bodies.items() if end not in self.changes}
+        found = next((value for end, value in bodies.items() if path.endswith(end)), 404) if ours else self.theirs
+        status, body = (found, b"no\n") if isinstance(found, int) else (200, found)
+        said = "nearby; hit" + "; detail=STALE" * self.stale if url in self.seen and not self.cold else "nearby; fwd=uri-miss"
+        self.seen.add(url)
+        response = Response(status, Headers({"Content-Length": str(len(body)), "Cache-Status": said}), body, url=url)
+        if status == 200 and "Range" in (headers or {}):
+            first, last = headers["Range"][len("bytes=") :].split("-")
+            start, end = (int(first), int(last)) if first else (len(body) - int(last), len(body) - 1)
+            told = {"Content-Range": f"bytes {start}-{end}/{len(body)}"}
+            response = replace(response, status=206, body=body[start : end + 1], headers=Headers(told))
+        return replace(response, body=b"") if method == "HEAD" else response
+
+
+def examine(tree, upstream=True, **site):
+    report = health.examine(tree, MIRROR, [SITE | site], tree if upstream else None, sleep=lambda _seconds: None, now=lambda: NOW)
+    return {entry["check"]: (entry["verdict"], entry["detail"]) for entry in report.checks if entry["site"]}
+
+
+def verdicts(found, kind):
+    return {check for check, (verdict, _detail) in found.items() if verdict == kind}
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress, bytes], ids=["gz", "xz", "bz2", "xml"])
+def test_a_healthy_mirror(pack):
+    tree = Tree(pack(PRIMARY))
+    found = examine(tree)
+    assert verdicts(found, "good") == ALL, found
+    assert found["package"] == ("good", HREF), "the smallest"
+    assert not any("large" in url for url in tree.seen)
+
+
+def test_digests_of_other_kinds():
+    assert verdicts(examine(Tree(primary_of(entry(HREF, PACKAGE, "sha")))), "good") == ALL
+    assert verdicts(examine(Tree(primary_of(entry(HREF, PACKAGE, "sha512")))), "good") == ALL
+    strange = PRIMARY.replace(b"'sha256'", b"'crc32'")
+    assert verdicts(examine(Tree(strange)), "skipped") == {"package"}
+
+
+def test_a_long_list_of_packages_is_read_in_part():
+    tree = Tree(gzip.compress(primary_of(entry(HREF, PACKAGE), *[LARGE] * 20_000)))
+    assert verdicts(examine(tree), "good") == ALL
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"repomd.xml": b"<html></html>"}, ALL - {"repomd_hit"}),
+        ({"repomd.xml": b"no list"}, ALL - {"repomd_hit"}),
+        ({"repomd.xml": b"<!DOCTYPE a>" + repomd_of(PRIMARY)}, ALL - {"repomd_hit"}),
+        ({"repomd.xml": repomd_of(PRIMARY).replace(b"'primary'", b"'other'")}, ALL - {"repomd_hit", "freshness"}),
+        ({"repomd.xml": 404}, ALL),
+        ({"repomd.xml": 502}, ALL),
+        ({"primary.xml": 404}, {"primary", "links", *OF_PACKAGES}),
+        ({"primary.xml": gzip.compress(PRIMARY + b"\n")}, {"primary"}),
+        ({"primary.xml": gzip.compress(b"<!DOCTYPE a>" + PRIMARY)}, {"primary", "links", *OF_PACKAGES}),
+        ({"primary.xml": b"\x1f\x8bno"}, {"primary", "links", *OF_PACKAGES}),
+        ({HREF: PACKAGE + b"!"}, {"package"}),
+        ({HREF: 502}, OF_PACKAGES),
+    ],
+)
+def test_fault(changes, expected):
+    found = examine(Tree(**changes))
+    assert verdicts(found, "bad") == expected, found
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        Tree(primary_of(entry(HREF, PACKAGE, base="xml:base='https://other.test/pub/'"))),
+        Tree(primary_of(entry("../" + HREF, PACKAGE))),
+        Tree(primary_of(entry("https://other.test/" + HREF, PACKAGE))),
+    ],
+)
+def test_a_package_that_is_elsewhere_is_found(tree):
+    found = examine(tree)
+    assert verdicts(found, "bad") == {"links"} and verdicts(found, "skipped") == OF_PACKAGES
+    assert "other.test" in found["links"][1] or ".." in found["links"][1]
+
+
+def test_a_primary_that_is_elsewhere_is_found():
+    found = examine(Tree(repomd=repomd_of(PRIMARY, href="https://other.test/primary.xml")))
+    assert verdicts(found, "bad") == {"links"} and verdicts(found, "skipped") == {"primary", *OF_PACKAGES}
+
+
+def test_stale_and_never_a_hit():
+    tree = Tree()
+    tree.stale = True
+    assert verdicts(examine(tree), "bad") == {"freshness"}
+    tree = Tree()
+    tree.cold = True
+    assert verdicts(examine(tree), "bad") == {"repomd_hit", "package_hit"}
+
+
+@pytest.mark.parametrize(("made", "verdict"), [(NOW - 7200, "bad"), (NOW - 60, "good"), (NOW - 100_000, "good")])
+def test_an_older_repository_than_upstreams(made, verdict):
+    tree = Tree()
+    tree.theirs = repomd_of(PRIMARY, made)
+    found = examine(tree)
+    assert found["freshness"][0] == verdict and str(made) in found["freshness"][1]
+    assert verdicts(found, "good") >= ALL - {"freshness"}
+
+
+def test_what_cannot_be_judged_is_skipped():
+    found = examine(Tree(), probe="")
+    assert verdicts(found, "skipped") == ALL and "set probe: to the path of one" in found["repomd"][1]
+    zstd = b"\x28\xb5\x2f\xfd" + PRIMARY
+    found = examine(Tree(zstd))
+    assert verdicts(found, "skipped") == {"links", *OF_PACKAGES} and "zstd" in found["package"][1]
+    assert verdicts(examine(Tree(repomd=repomd_of(PRIMARY, size=1 << 40))), "skipped") == {"primary", "links", *OF_PACKAGES}
+    assert verdicts(examine(Tree(primary_of())), "skipped") == OF_PACKAGES
+    assert examine(Tree(), upstream=False)["freshness"] == ("good", "not stale")
+    tree = Tree()
+    tree.theirs = 503
+    assert examine(tree)["freshness"] == ("skipped", "upstream answered 503")
+
+
+def test_a_site_that_is_a_repository_itself_needs_no_probe():
+    tree = Tree()
+    tree.bodies["/rpm/repodata/repomd.xml"] = tree.bodies["9/os/repodata/repomd.xml"]
+    found = examine(tree, path="/rpm/9/os/", index="/rpm/9/os/", probe="")
+    assert verdicts(found, "good") == ALL, found
