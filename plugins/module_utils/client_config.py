@@ -171,6 +171,39 @@ def merge_uv(base: str, ours: str, old: str = "") -> str:
     return text
 
 
+def merge_cargo(base: str, ours: str, old: str = "") -> str:
+    """`base` with the tables of `ours` after all others, and in the place of those that have their names. What an earlier run
+    had put in (`old`) is taken out. Raises ConfigError.
+
+    Source: the Cargo book, "Configuration" and "Source Replacement".
+    """
+    if old:
+        base = base.replace("\n" + old, "").replace(old, "")
+    if not base.strip():
+        return ours
+    before, wanted = _toml(base), _toml(ours)
+    named = {_table(line) for line in ours.splitlines()} - {""}
+    kept, table = [], ""
+    for line in base.splitlines(keepends=True):
+        table = _table(line) or table
+        if table not in named or line.lstrip().startswith("#"):
+            kept.append(line)
+    text = "".join(kept)
+    text += ("" if text.endswith("\n") or not text else "\n") + ("\n" if text else "") + ours
+    if before is not None and wanted is not None:
+        sources = before.get("source", {}) | wanted["source"]
+        with contextlib.suppress(ConfigError):
+            if _toml(text) == before | {"source": sources}:
+                return text
+        raise ConfigError("has a form that cannot be merged with the mirror's source; write its sources as [source.<name>] tables")
+    return text
+
+
+def _table(line: str) -> str:
+    """The header of a table without its spaces, quotes and comment; empty where the line is none."""
+    return re.sub(r"[\s\"']|#.*", "", line) if line.lstrip().startswith("[") else ""
+
+
 def _toml(text: str) -> dict[str, Any] | None:
     if tomllib is None:
         return None
@@ -185,6 +218,7 @@ MERGES: dict[str, Callable[[str, str, str], str]] = {
     "environment": merge_nothing,
     "pip": merge_pip,
     "uv": merge_uv,
+    "cargo": merge_cargo,
 }
 
 
@@ -220,6 +254,8 @@ def remarks(path: str, merge: str, text: str) -> list[str]:
             found.append(f"{path}: the index {url} is kept, and uv asks it before the mirror")
         if parsed.get("no-index"):
             found.append(f"{path}: no-index is kept, and uv asks no index at all, not even the mirror")
+    elif merge == "cargo" and ((_toml(text) or {}).get("net") or {}).get("offline"):
+        found.append(f"{path}: net.offline is kept, and cargo asks no index at all, not even the mirror")
     return found
 
 

@@ -18,6 +18,8 @@ description:
     next to those of upstream.
   - Of a site of type V(golang) it looks at the list of one module's versions, and at the files of the newest, which have to be
     whole, with the sums that the checksum database tells. Which database that is says C(GOSUMDB), in the environment or by go itself.
+  - Of a site of type V(cargo) it looks at where C(config.json) leads, which has to be the mirror, at the index file of one crate,
+    and at the newest version that is not yanked, which has to have the sum that the index tells.
   - Of a site of type V(generic) it looks at the prefix, and at a file if C(probe) names one.
 options:
   url:

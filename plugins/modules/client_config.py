@@ -51,8 +51,9 @@ options:
           - V(environment) does, too, but keeps trusted what the file merged as V(pip) trusts.
           - V(pip) sets the same options and keeps all other lines; C(trusted-host) is added to.
           - V(uv) adds the C([[index]]) and keeps all other lines.
+          - V(cargo) adds the tables, in the place of those that have their names, and keeps all others.
         type: str
-        choices: [none, environment, pip, uv]
+        choices: [none, environment, pip, uv, cargo]
         default: none
       shadowed_by:
         description: Files that, when they exist, the client reads instead of this one; a warning says so.
