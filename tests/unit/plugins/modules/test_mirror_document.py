@@ -78,6 +78,14 @@ def test_a_go_proxy_is_asked_for_versions_and_tells_its_upstream() -> None:
     assert asked == list(answers)
 
 
+def test_a_sparse_index_is_asked_for_what_cargo_asks_first() -> None:
+    site = {"name": "cargo", "type": "cargo", "index": "/cargo/", "probe": "cfg-if"}
+    answers = {BASE + "/mirror.json": json.dumps(dict(DOCUMENT, sites=[site])), BASE + "/cargo/config.json": "{}"}
+    asked: list[str] = []
+    assert find(server(answers, asked), ["cargo"], BASE)["indexes"]["cargo"]["url"] == BASE + "/cargo/"
+    assert asked == list(answers)
+
+
 BAD = {
     "no mirror": ({}, "no mirror is known for this node: set configure_mirrors_url"),
     "no scheme": ({"url": "m.test:8080"}, "configure_mirrors_url is 'm.test:8080', which has no scheme"),
