@@ -13,6 +13,9 @@ export SSL_CERT_FILE ?= $(BUNDLE)
 endif
 LINK := .collections/ansible_collections/nearby/mirrors
 
+# A cargo that is there is left alone. Debian 12's own reads no sparse index, and its cargo-web does.
+CARGO := $(if $(shell command -v cargo),,$(if $(filter bookworm,$(shell . /etc/os-release && echo $$VERSION_CODENAME)),cargo-web,cargo))
+
 .PHONY: help setup setup-test host quickstart clean-quickstart test test-fast fast-table fast-rest benchmark faults reference build clean
 
 help: ## what can be made
@@ -37,7 +40,7 @@ setup-test: .venv/test $(LINK)
 
 host: ## install the Debian packages that the tests need (root)
 	tests/host-packages nginx apache2 faketime wrk golang-go podman runc iptables nftables netavark aardvark-dns openssh-client \
-		mmdebstrap gpg mount debian-archive-keyring ca-certificates dnf createrepo-c rpm
+		mmdebstrap gpg mount debian-archive-keyring ca-certificates dnf createrepo-c rpm $(CARGO)
 
 quickstart: setup ## a mirror on this machine at 127.0.0.1:8080, and real installs through it (root)
 	ansible-playbook nearby.mirrors.quickstart

@@ -221,6 +221,39 @@ def _mirrored(value: str, sites: str) -> list[str]:
     return found
 
 
+def merge_cargo(base: str, ours: str, old: str = "") -> str:
+    """`base` with the tables of `ours` after all others, and in the place of those that have their names. What an earlier run
+    had put in (`old`) is taken out. Raises ConfigError.
+
+    Source: the Cargo book, "Configuration" and "Source Replacement".
+    """
+    if old:
+        base = base.replace("\n" + old, "").replace(old, "")
+    if not base.strip():
+        return ours
+    before, wanted = _toml(base), _toml(ours)
+    named = {_table(line) for line in ours.splitlines()} - {""}
+    kept, table = [], ""
+    for line in base.splitlines(keepends=True):
+        table = _table(line) or table
+        if table not in named or line.lstrip().startswith("#"):
+            kept.append(line)
+    text = "".join(kept)
+    text += ("" if text.endswith("\n") or not text else "\n") + ("\n" if text else "") + ours
+    if before is not None and wanted is not None:
+        sources = before.get("source", {}) | wanted["source"]
+        with contextlib.suppress(ConfigError):
+            if _toml(text) == before | {"source": sources}:
+                return text
+        raise ConfigError("has a form that cannot be merged with the mirror's source; write its sources as [source.<name>] tables")
+    return text
+
+
+def _table(line: str) -> str:
+    """The header of a table without its spaces, quotes and comment; empty where the line is none."""
+    return re.sub(r"[\s\"']|#.*", "", line) if line.lstrip().startswith("[") else ""
+
+
 def _toml(text: str) -> dict[str, Any] | None:
     if tomllib is None:
         return None
@@ -247,6 +280,7 @@ MERGES: dict[str, Callable[[str, str, str], str]] = {
     "uv": merge_uv,
     "npm": merge_npm,
     "rpm": merge_rpm,
+    "cargo": merge_cargo,
 }
 
 
@@ -291,6 +325,8 @@ def remarks(path: str, merge: str, text: str, ours: str = "") -> list[str]:
             if listed and any(_mirrored(match[2], ours) for match in _BASEURL.finditer(re.sub("(?m)^#[ \\t]*", "", section))):
                 advice = "to have it ask the mirror, give it that baseurl alone"
                 found.append(f"{path}: {section.partition(']')[0]}] is kept, and dnf asks its {listed[1]} and not its baseurl; {advice}")
+    elif merge == "cargo" and ((_toml(text) or {}).get("net") or {}).get("offline"):
+        found.append(f"{path}: net.offline is kept, and cargo asks no index at all, not even the mirror")
     return found
 
 

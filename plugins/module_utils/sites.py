@@ -118,7 +118,10 @@ def spellings(url: str) -> list[str]:
 
 
 def links(ecosystem: Ecosystem, path: str, upstream: str, origins: Mapping[str, str], kind: str, own_url: str) -> list[dict[str, str]]:
-    """What replaces what in a body, the longest first, since the first match at a place counts."""
+    """What replaces what in a body, the longest first, since the first match at a place counts.
+
+    What is not offered comes before all, since an engine may also look for one after the other.
+    """
     here = own_url if ecosystem.whole_links else ""
     pairs = {f"{origin}/": f"{here}{target}" for origin, target in origins.items()}
     if kind == "all":
@@ -128,11 +131,19 @@ def links(ecosystem: Ecosystem, path: str, upstream: str, origins: Mapping[str, 
         pairs.setdefault(f"{upstream}/", f"{here}{path}")
     if ecosystem.whole_links:
         pairs = {spelling: target for url, target in pairs.items() for spelling in spellings(url)}
+        pairs |= {f'{spelling}"': f'{here}{target[:-1]}"' for origin, target in origins.items() for spelling in spellings(origin)}
     if kind == "all":
         base = urlsplit(upstream).path
         for prefix in ecosystem.link_prefixes:
             pairs[f"{prefix}{base}/"] = f"{prefix}{here}{path}"
-    return [{"from": key, "to": pairs[key]} for key in sorted(pairs, key=lambda key: (-len(key), key))] if kind != "none" else []
+    nowhere = {f"{prefix}{scheme}://": f"{prefix}{here}{path}not-offered/" for prefix in ecosystem.not_offered for scheme in DEFAULT_PORTS}
+    ordered = nowhere | {key: pairs[key] for key in sorted(pairs, key=lambda key: (-len(key), key))}
+    return [{"from": key, "to": target} for key, target in ordered.items()] if kind != "none" else []
+
+
+def default_index(ecosystem: Ecosystem, repository: str | None) -> str:
+    """Where the index of a type's default repository is; empty where the type has none."""
+    return re.sub("^https?://", rf"\g<0>{ecosystem.subdomain}", repository or "")
 
 
 def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str, Any], own_url: str = "") -> dict[str, Any]:
@@ -186,13 +197,14 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
     routes = [resolved(route) for route in (*immutable_routes(site), *ecosystem.routes)]
     for number, (origin, target) in enumerate(files.items()):
         route = resolved(Route("files" if not number else f"files-{number + 1}", "artifact", ""))
+        own = [{"from": f"{origin}/", "to": target}] if origin == upstream_origin else []  # a file leads to another one
         routes.append(
             {
                 **route,
                 "path": target,
                 "target": f"{origin}/",
                 "pattern": f"^{re.escape(target)}(?<rest>.*)$",
-                "redirects": [{"from": "/", "to": target}, *route["redirects"]],
+                "redirects": [{"from": "/", "to": target}, *own, *route["redirects"]],
             }
         )
     matched = {route["path"] for route in routes if not route["prefix"]}
@@ -240,7 +252,7 @@ def resolve_sites(
     sites: list[dict[str, Any]] = []
     for position, entry in enumerate(entries):
         site = as_dict(entry, position)
-        given = site.get("upstream") or default_upstream(site["type"])
+        given = site.get("upstream") or default_index(ECOSYSTEMS[site["type"]], default_upstream(site["type"]))
         if not given:
             raise SiteError(f"Site '{site['name']}': type '{site['type']}' has no default upstream; set upstream: for it in mirror_sites.")
         upstream = check_url(site["name"], "upstream", given)

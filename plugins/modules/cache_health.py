@@ -20,6 +20,8 @@ description:
     whole, with the sums that the checksum database tells. Which database that is says C(GOSUMDB), in the environment or by go itself.
   - Of a site of type V(rpm) it looks at one repository of the tree, its C(probe), whose list of packages and one small package have to
     have the digests that the repository tells, and at what it names elsewhere. A list that is packed with zstd is not read.
+  - Of a site of type V(cargo) it looks at where C(config.json) leads, which has to be the mirror, at the index file of one crate,
+    and at the newest version that is not yanked, which has to have the sum that the index tells.
   - Of a site of type V(generic) it looks at the prefix, and at a file if C(probe) names one.
 options:
   url:

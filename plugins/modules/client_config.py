@@ -53,8 +53,9 @@ options:
           - V(uv) adds the C([[index]]) and keeps all other lines.
           - V(rpm) takes lines of an upstream and its mirror's URL, and puts the latter in front of each C(baseurl) below the former. It
             makes no file, and leaves alone repositories with credentials, a C(metalink) or a C(mirrorlist).
+          - V(cargo) adds the tables, in the place of those that have their names, and keeps all others.
         type: str
-        choices: [none, environment, pip, uv, rpm]
+        choices: [none, environment, pip, uv, npm, rpm, cargo]
         default: none
       shadowed_by:
         description: Files that, when they exist, the client reads instead of this one; a warning says so.

@@ -11,7 +11,7 @@ version_added: 0.1.0
 short_description: Tells which origins a registry's index links to
 description:
   - Asks each registry for the index page of one project, and tells to which origins its absolute links lead, and which
-    representations it offers.
+    representations it offers. A registry of type V(cargo) tells in C(config.json) where its crates are.
   - It runs on the mirror, because what counts is what the mirror can reach.
   - If a registry cannot be read it fails, and says which variable to set instead.
 options:
@@ -26,11 +26,11 @@ options:
         type: str
         required: true
       type:
-        description: Package-url type of the site. Only indexes of the type V(pypi) link to other origins.
+        description: Package-url type of the site. Only indexes of the types V(pypi) and V(cargo) link to other origins.
         type: str
         required: true
       upstream:
-        description: Base URL of the registry, above C(simple/).
+        description: Base URL of the registry, above C(simple/) or C(config.json).
         type: str
         required: true
       probe:

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ THERE = {
     "etc/hostname": (0o644, "node\n"),
 }
 GO = {"name": "golang", "type": "golang", "path": "/golang/", "index": "/golang/", "upstream": "https://proxy.example.org"}
+CARGO = {"name": "cargo", "type": "cargo", "path": "/cargo/", "index": "/cargo/", "upstream": "https://crates.example.org"}
 INFO = {"pypi": {"url": "MIRROR/pypi/simple"}}
 
 
@@ -141,6 +143,26 @@ def test_go_falls_back_to_what_the_mirror_mirrors(story: Story, name: str, expec
     script = story.text("configured", name, "etc/profile.d/nearby-mirrors.sh") + 'echo "$GOPROXY"'
     shell = subprocess.run(["sh", "-euc", "GOPROXY=\n" + script], capture_output=True, text=True, check=True)
     assert shell.stdout == value + "\n"
+
+
+@pytest.mark.parametrize(("scope", "folder"), [("system", ""), ("user", "home/ci/")])
+def test_cargos_source_is_replaced_and_put_back(tmp_path: Path, scope: str, folder: str) -> None:
+    control, root, path = make_control(tmp_path), tmp_path / "root", f"{folder}.cargo/config.toml"
+    theirs = '# ours\n[source.crates-io]\nreplace-with = "corp"\n[source.corp]\ndirectory = "/corp"\n[net]\nretry = 9\n'
+    write_files(root, {path: (0o600, theirs)})
+    before = snapshot(root)
+    given = {"configure_mirrors_root": str(root), "configure_mirrors_scope": scope, "configure_mirrors_home": "/home/ci"}
+    hosts = {"n": given | {"configure_mirrors_document": document(sites=[CARGO])}}
+    assert control.play("nodes", hosts).code == 0
+    configured = snapshot(root)
+    nearby = {"registry": "sparse+http://mirror.test:8080/cargo/"}
+    assert tomllib.loads((root / path).read_text()) == {
+        "source": {"corp": {"directory": "/corp"}, "crates-io": {"replace-with": "nearby"}, "nearby": nearby},
+        "net": {"retry": 9},
+    }
+    assert not control.play("nodes", hosts).changed("n") and snapshot(root) == configured
+    assert control.play("nodes", hosts, extra={"configure_mirrors_state": "absent"}).code == 0
+    assert snapshot(root) == before
 
 
 @each_node
@@ -304,7 +326,7 @@ LEFT = {
     "later": ({"configure_mirrors_url": "MIRROR/later"}, "MIRROR/later/mirror.json has version 2, and this release"),
     "useless": (
         {"configure_mirrors_url": "MIRROR/useless"},
-        "has no site that a client on this node can use (supported: pypi, npm, golang, rpm).",
+        "has no site that a client on this node can use (supported: pypi, npm, golang, rpm, cargo).",
     ),
     "dead-index": ({"configure_mirrors_url": "MIRROR/broken"}, "GET MIRROR/broken/pypi/simple/pip/ answered 502."),
     "dead-fqdn": ({"mirror_fqdn": "127.0.0.1:1"}, "the connection was refused."),

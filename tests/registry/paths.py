@@ -20,12 +20,13 @@ HOUR = 3600
 class Paths:
     """A registry on loopback; what it has, its ``find`` says.
 
-    ``gone`` are paths that answer 410, ``failing`` has it answer 503 to all, ``delay`` is in seconds. What lives for more than an
-    hour has a ``Last-Modified`` as well.
+    ``gone`` are paths that answer 410, ``moved`` tells where those lead that answer 302, ``failing`` has it answer 503 to all,
+    ``delay`` is in seconds. What lives for more than an hour has a ``Last-Modified`` as well.
     """
 
     def __init__(self) -> None:
         self.gone: set[str] = set()
+        self.moved: dict[str, str] = {}
         self.asked: list[tuple[str, int]] = []
         self.failing = False
         self.delay = 0.0
@@ -72,6 +73,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         found = self.look(unquote(path))
         if self.registry.failing:
             self.answer(503, {"Content-Type": "text/plain; charset=UTF-8"}, b"try again later\n")
+        elif path in self.registry.moved:
+            self.answer(302, {"Location": self.registry.moved[path]}, b"")
         elif found is None or path in self.registry.gone:
             status, why = (410, "gone") if path in self.registry.gone else (404, "not found")
             headers = {"Content-Type": "text/plain; charset=UTF-8", "Cache-Control": "public, max-age=600"}

@@ -23,6 +23,7 @@ SITES = [
     {"name": "open", "type": "npm", "upstream": "https://registry.example.org", "origins": [], "posts": True},
     {"name": "golang", "type": "golang", "upstream": "https://proxy.example.org"},
     {"name": "rpm", "type": "rpm", "upstream": "https://rpm.example.org/pub"},
+    {"name": "cargo", "type": "cargo", "upstream": "https://crates.example.org", "origins": ["https://files.example.org"]},
     {"name": "asked", "type": "generic", "upstream": "https://asked.example.org", "query": True, "immutable": [r"v[0-9.]+/.*"]},
 ]
 

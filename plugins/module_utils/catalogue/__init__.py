@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from .cargo import CARGO
 from .ecosystem import Ecosystem, Representation, Route
 from .generic import GENERIC
 from .golang import GOLANG
@@ -12,6 +13,6 @@ from .npm import NPM
 from .pypi import PYPI
 from .rpm import RPM
 
-ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, NPM, RPM, GOLANG, GENERIC)}
+ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, NPM, RPM, GOLANG, CARGO, GENERIC)}
 
 __all__ = ["ECOSYSTEMS", "Ecosystem", "Representation", "Route"]

@@ -48,11 +48,13 @@ class Ecosystem:
     ``type``           package-url type (ECMA-427).
     ``index``          path that clients are given, relative to the site; None where they are given none.
     ``probe``          a project that every registry of this type has; health and discovery look at it.
-    ``page``           where a project's page is, relative to the index.
+    ``page``           where a project's page is, relative to the index; what clients ask first where no pattern tells that.
+    ``subdomain``      what stands before the host of the type's default repository where its index has a host of its own.
     ``lifetime``       seconds for which an index page counts as fresh.
     ``linked``         True where index pages link to files on other origins.
     ``link_prefixes``  what stands before a link in a body, where links may be path-absolute.
     ``whole_links``    True where clients need whole URLs for links: they then name the mirror, else only a path on it.
+    ``not_offered``    what stands before a link in a body to what no mirror offers: it then leads to where the mirror has nothing.
     ``serial_header``  response header that counts the registry's generations.
     ``mirror_info``    key in Zuul's ``zuul_site_mirror_info``.
     """
@@ -61,10 +63,12 @@ class Ecosystem:
     index: str | None = None
     probe: str = ""
     page: str = "{}/"
+    subdomain: str = ""
     lifetime: int = 300
     linked: bool = False
     link_prefixes: tuple[str, ...] = ()
     whole_links: bool = False
+    not_offered: tuple[str, ...] = ()
     serial_header: str = ""
     mirror_info: str = ""
     representations: tuple[Representation, ...] = field(default_factory=tuple)

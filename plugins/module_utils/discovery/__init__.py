@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..http import Client
-from . import npm, pypi
+from . import cargo, npm, pypi
 from .base import DiscoveryError, Found
 
 # Types that are not here link to nothing outside their upstream.
-DISCOVERIES: dict[str, Callable[[Client, Mapping[str, Any]], Found]] = {"pypi": pypi.discover, "npm": npm.discover}
+DISCOVERIES: dict[str, Callable[[Client, Mapping[str, Any]], Found]] = {"pypi": pypi.discover, "npm": npm.discover, "cargo": cargo.discover}
 
 __all__ = ["DiscoveryError", "Found", "discover"]
 

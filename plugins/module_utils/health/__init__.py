@@ -16,7 +16,7 @@ from typing import Any
 
 from ..http import MEBIBYTE, Client, HttpError
 from ..mirror_document import VERSION
-from . import generic, golang, npm, pypi, rpm
+from . import cargo, generic, golang, npm, pypi, rpm
 from .base import BAD, GOOD, SKIPPED, Options, Probe, Site, Skip, Verdict, bad, expect, good
 
 CHECKS_BY_TYPE: dict[str, tuple[type[Probe], tuple[Callable[..., Verdict], ...]]] = {
@@ -24,6 +24,7 @@ CHECKS_BY_TYPE: dict[str, tuple[type[Probe], tuple[Callable[..., Verdict], ...]]
     "npm": (Probe, npm.CHECKS),
     "golang": (Probe, golang.CHECKS),
     "rpm": (rpm.RpmProbe, rpm.CHECKS),
+    "cargo": (Probe, cargo.CHECKS),
     "generic": (Probe, generic.CHECKS),
 }
 

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -131,6 +132,15 @@ class Probe:
             self.sleep(PAUSE_SECONDS)
             response = ask()
         return response
+
+
+def moment(text: str) -> float | None:
+    """Seconds since the epoch of a date and time (ISO 8601), which is in UTC where it tells no zone; None where it is none."""
+    try:
+        told = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (told if told.tzinfo else told.replace(tzinfo=timezone.utc)).timestamp()
 
 
 def expect(response: Response, status: int = 200) -> Response:

@@ -9,13 +9,12 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from ..http import REDIRECTS, HttpError, Response, origin
 from ..simple_api import MEDIA_TYPES, SERIAL_HEADER, File, Page, parse, representation, strongest
-from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range
+from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range, moment
 
 HEADS = 4  # how many files are measured with HEAD where the index tells no sizes
 ANYTHING = "*/*"
@@ -135,15 +134,6 @@ def _serial(response: Response, page: Page) -> int | None:
 
 def _some(names: set[str]) -> str:
     return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _uploaded(text: str) -> float | None:
-    """Seconds since the epoch of an upload-time (PEP 700)."""
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
 def _index(probe: PypiProbe, kinds: tuple[str, ...]) -> Verdict:
@@ -395,10 +385,10 @@ def serial_lag(probe: PypiProbe) -> Verdict:
     theirs, their_page = probe.upstream_page(kind)
     ours, our_page = _read(_refreshed(probe))
     our_serial, their_serial = _serial(ours, our_page), _serial(theirs, their_page)
-    missing = {file.name: _uploaded(file.upload_time) for file in their_page.files}
+    missing = {file.name: moment(file.upload_time) for file in their_page.files}
     for file in our_page.files:
         missing.pop(file.name, None)
-    ages = {name: probe.now() - moment for name, moment in missing.items() if moment is not None}
+    ages = {name: probe.now() - since for name, since in missing.items() if since is not None}
     overdue = {name for name, age in ages.items() if age > probe.options.max_lag}
     serials = f"serial {our_serial}, upstream {their_serial}"
     if overdue:

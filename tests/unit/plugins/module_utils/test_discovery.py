@@ -101,6 +101,51 @@ def test_other_types_link_to_nothing(world, kind):
     assert not world.asked
 
 
+CARGO = {"name": "crates", "type": "cargo", "upstream": "https://crates.test/"}
+
+
+def config(text, status=200):
+    """A fault that answers the request for config.json with this."""
+    made = Response(status, Headers({"Content-Type": "application/json"}), text.encode(), "https://crates.test/config.json")
+    return lambda _method, url, _headers, response: made if url == "https://crates.test/config.json" else response
+
+
+@pytest.mark.parametrize(
+    ("dl", "expected"),
+    [
+        ("https://files.test/crates", "https://files.test"),
+        ("https://crates.test:443/v1/crates", "https://crates.test"),
+        ("http://files.test:8080/{lowerprefix}/{crate}/{version}", "http://files.test:8080"),
+    ],
+)
+def test_cargo(world, dl, expected):
+    world.faults.append(config(json.dumps({"dl": dl, "api": "https://web.test"})))
+    assert discover(world, CARGO) == Found([expected])
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (config("", 404), "https://crates.test/config.json answered 404"),
+        (config("<html>"), "https://crates.test/config.json does not tell where crates are (dl)"),
+        (config("[]"), "https://crates.test/config.json does not tell where crates are (dl)"),
+        (config('{"dl": "/crates"}'), "https://crates.test/config.json does not tell where crates are (dl)"),
+        (config('{"dl": 7}'), "https://crates.test/config.json does not tell where crates are (dl)"),
+    ],
+)
+def test_cargo_says_what_to_set(world, fault, sentence):
+    world.faults.append(fault)
+    with pytest.raises(DiscoveryError) as caught:
+        discover(world, CARGO)
+    assert str(caught.value) == f"Site 'crates': {sentence}; set origins: in mirror_sites for site 'crates', or another upstream:."
+
+
+def test_cargo_without_reach(world, unreachable):
+    world.faults.append(unreachable)
+    with pytest.raises(DiscoveryError, match="config.json failed: the connection was refused; set origins: in mirror_sites"):
+        discover(world, CARGO)
+
+
 NPM = {"name": "npm", "type": "npm", "upstream": "https://registry.test", "probe": "@a/demo"}
 
 

@@ -224,6 +224,83 @@ def test_rpm_knows_what_never_changes(path, kind, lifetime):
     assert len({(route["kind"], route["id"]) for route in site["routes"]}) == len(site["routes"]), "Apache finds a route by these"
 
 
+CARGO = {"type": "cargo", "upstream": "https://index.example.org/cargo", "origins": ["https://files.example.org"]}
+
+
+def cargo(**options):
+    (site,) = resolve_sites([CARGO | options], DEFAULTS.get, {}, [], 80, "http://mirror.test:8080")
+    return site
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("config.json", ("index", "https://index.example.org/cargo/config.json")),
+        ("1/a", ("index", "https://index.example.org/cargo/1/a")),
+        ("2/ab", ("index", "https://index.example.org/cargo/2/ab")),
+        ("3/a/abc", ("index", "https://index.example.org/cargo/3/a/abc")),
+        ("ca/rg/cargo", ("index", "https://index.example.org/cargo/ca/rg/cargo")),
+        ("cf/g-/cfg-if", ("index", "https://index.example.org/cargo/cf/g-/cfg-if")),
+        ("do/wn/download", ("index", "https://index.example.org/cargo/do/wn/download")),
+        ("files/a/Cargo/1.0.0/download", ("artifact", "https://files.example.org/a/Cargo/1.0.0/download")),
+        ("", None),
+        ("api/v1/crates", None),
+        ("not-offered/web.example.org/api/v1/crates", None),
+    ],
+)
+def test_cargo_has_an_index_and_crates_and_nothing_else(path, expected):
+    assert routed([cargo()], f"/cargo/{path}") == expected
+
+
+FILES, NOWHERE = "http://mirror.test:8080/cargo/files", "http://mirror.test:8080/cargo/not-offered"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('{"dl":"https://files.example.org/crates"}', f'{{"dl":"{FILES}/crates"}}'),
+        ('{"dl": "https://files.example.org:443/crates/{crate}"}', f'{{"dl": "{FILES}/crates/{{crate}}"}}'),
+        ('{"dl":"https://files.example.org"}', f'{{"dl":"{FILES}"}}'),
+        ('{"dl":"https://files.example.org:443"}', f'{{"dl":"{FILES}"}}'),
+        ('{"dl":"https://files.example.org.evil.test/"}', '{"dl":"https://files.example.org.evil.test/"}'),
+        ('{"api":"https://files.example.org/"}', f'{{"api":"{NOWHERE}/files.example.org/"}}'),
+        ('{"api": "http://web.example.org"}', f'{{"api": "{NOWHERE}/web.example.org"}}'),
+        ('{"api": null}', '{"api": null}'),
+    ],
+)
+def test_cargo_downloads_from_the_mirror_and_has_no_api(before, after):
+    assert rewritten(cargo(), before, "config") == after
+
+
+def test_crates_that_are_beside_or_below_the_index_are_files():
+    site = cargo(origins=["https://index.example.org"])
+    assert rewritten(site, '"https://index.example.org/cargo/dl"', "config") == f'"{FILES}/cargo/dl"'
+    assert routed([site], "/cargo/files/cargo/dl/a/1.0.0/download") == (
+        "artifact",
+        "https://index.example.org/cargo/dl/a/1.0.0/download",
+    )
+    (files,) = (route for route in site["routes"] if route["name"] == "files")
+    assert next(pair["to"] for pair in files["redirects"] if pair["from"] == "https://index.example.org/") == "/cargo/files/"
+
+
+@pytest.mark.parametrize(
+    ("given", "default", "upstream"),
+    [
+        ("cargo", "https://crates.example.org/", "https://index.crates.example.org"),
+        ("cargo", "http://crates.example.org:8080/a", "http://index.crates.example.org:8080/a"),
+        ({"type": "cargo", "upstream": "https://crates.example.org"}, "https://x.test", "https://crates.example.org"),
+        ("pypi", "https://pypi.example.org", "https://pypi.example.org"),
+    ],
+)
+def test_an_index_may_have_a_host_below_that_of_the_default_repository(given, default, upstream):
+    assert resolve_sites([given], lambda _type: default, {}, [], 80)[0]["upstream"] == upstream
+
+
+def test_without_a_default_repository_cargo_has_no_index():
+    with pytest.raises(SiteError, match="has no default upstream"):
+        resolve(["cargo"])
+
+
 def test_generic_knows_what_never_changes():
     sites = resolve(
         [{"name": "tools", "type": "generic", "upstream": "http://host.test", "immutable": [r"v[0-9]+/.+\.tgz"], "lifetime": 60}]
@@ -246,7 +323,7 @@ def test_two_sites_of_one_type():
         ([], "at least one site"),
         ("pypi", "not a list"),
         ([7], r"mirror_sites\[0\] is neither"),
-        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of generic, golang, npm, pypi, rpm"),
+        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of cargo, generic, golang, npm, pypi, rpm"),
         ([{"type": "pypi", "posts": True}], "nothing is posted to a registry of type 'pypi' that could pass; take posts out"),
         ([NPM | {"posts": "yes"}], "posts is neither true nor false"),
         ([{"type": "pypi", "url": "x"}], "unknown option 'url'"),

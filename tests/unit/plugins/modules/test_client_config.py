@@ -14,6 +14,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.client_config impor
     ConfigError,
     Keeper,
     Tree,
+    merge_cargo,
     merge_npm,
     merge_pip,
     merge_uv,
@@ -25,6 +26,7 @@ SAVED = "/var/lib/nearby-mirrors/saved"
 PIP = "# managed\n[global]\nindex-url = http://m.test/pypi/simple/\ntrusted-host = m.test\n"
 PIP_TLS = "[global]\nindex-url = https://n.test/pypi/simple/\n"
 UV = '# managed\n[[index]]\nurl = "http://m.test/pypi/simple/"\ndefault = true\n'
+CARGO = '# managed\n[source.crates-io]\nreplace-with = "nearby"\n\n[source.nearby]\nregistry = "sparse+http://m.test/cargo/"\n'
 SET = "index-url = http://m.test/pypi/simple/\n"
 TRUST = "trusted-host = m.test\n"
 
@@ -83,6 +85,21 @@ UV_ROWS = {
     ),
 }
 
+CARGO_ROWS = {
+    "nothing there": ("", CARGO),
+    "all else stays above": ("# mine\n[net]\nretry = 9\n", "# mine\n[net]\nretry = 9\n\n" + CARGO),
+    "no newline at the end": ("paths = []", "paths = []\n\n" + CARGO),
+    "another replacement makes room, and what it named stays": (
+        '[source.crates-io]\nreplace-with = "corp"\n[source.corp]\nregistry = "sparse+https://corp.test/"\n',
+        '[source.corp]\nregistry = "sparse+https://corp.test/"\n\n' + CARGO,
+    ),
+    "tables and comments behind it stay": (
+        '[ source . \'crates-io\' ] # why\nreplace-with = "corp"\n# about linux\n[target.\'cfg(target_os = "linux")\']\nlinker = "cc"\n',
+        '# about linux\n[target.\'cfg(target_os = "linux")\']\nlinker = "cc"\n\n' + CARGO,
+    ),
+    "a source of our name": ('[source.nearby]\ndirectory = "vendor"\n\n[net]\nretry = 9\n', "[net]\nretry = 9\n\n" + CARGO),
+}
+
 NPM = "# ours\nregistry=http://m.test/npm/\n"
 NPM_ROWS = {
     "nothing there": ("", NPM),
@@ -96,6 +113,9 @@ BAD_ROWS = {
     "an option twice": (merge_pip, "[global]\ncert = a\ncert = b\n", PIP, "is not a configuration that pip reads"),
     "not TOML": (merge_uv, "offline =\n", UV, "is not valid TOML"),
     "an inline index": (merge_uv, 'index = [{url = "https://old.test/simple"}]\n', UV, "write \\[\\[index\\]\\] tables"),
+    "not TOML for cargo": (merge_cargo, "offline =\n", CARGO, "is not valid TOML"),
+    "a source in one line": (merge_cargo, 'source.crates-io.replace-with = "corp"\n', CARGO, "write its sources as"),
+    "a source's header inside a string": (merge_cargo, "a = '''\n[source.nearby]\n'''\n", CARGO, "write its sources as"),
     "a header inside a string": (merge_uv, "cache-dir = '''\n[pip]\n'''\n", UV, "cannot be merged"),
 }
 
@@ -112,6 +132,12 @@ def test_uv_toml_keeps_what_is_not_ours(there: str, wanted: str) -> None:
     assert merge_uv(wanted, UV, UV) == wanted, "merging again changes nothing"
 
 
+@pytest.mark.parametrize(("there", "wanted"), CARGO_ROWS.values(), ids=CARGO_ROWS)
+def test_cargos_file_keeps_what_is_not_ours(there: str, wanted: str) -> None:
+    assert merge_cargo(there, CARGO) == wanted
+    assert merge_cargo(wanted, CARGO, CARGO) == wanted, "merging again changes nothing"
+
+
 @pytest.mark.parametrize(("there", "wanted"), NPM_ROWS.values(), ids=NPM_ROWS)
 def test_npmrc_keeps_what_is_not_ours(there: str, wanted: str) -> None:
     assert merge_npm(there, NPM) == wanted
@@ -120,7 +146,7 @@ def test_npmrc_keeps_what_is_not_ours(there: str, wanted: str) -> None:
 
 @pytest.mark.parametrize(("merge", "there", "ours", "sentence"), BAD_ROWS.values(), ids=BAD_ROWS)
 def test_what_cannot_be_merged_is_refused(merge, there: str, ours: str, sentence: str) -> None:
-    if merge is merge_uv and sys.version_info < (3, 11):
+    if merge in (merge_uv, merge_cargo) and sys.version_info < (3, 11):
         pytest.skip("TOML is checked with Python 3.11 and newer")
     with pytest.raises(ConfigError, match=sentence):
         merge(there, ours)
@@ -153,6 +179,8 @@ def test_what_leads_past_the_mirror_is_remarked_on() -> None:
     if client_config.tomllib:
         assert len(remarks("/etc/uv/uv.toml", "uv", 'no-index = true\n[[index]]\nurl = "https://x.test/"\n')) == 2
         assert remarks("/etc/uv/uv.toml", "uv", UV) == []
+        assert len(remarks("/.cargo/config.toml", "cargo", "[net]\noffline = true\n" + CARGO)) == 1
+        assert remarks("/.cargo/config.toml", "cargo", CARGO) == []
 
 
 # -- files ----------------------------------------------------------------------------------------------------------

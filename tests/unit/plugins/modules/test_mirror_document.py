@@ -92,6 +92,14 @@ def test_an_index_that_fails_is_left_out_and_the_others_are_used(broken) -> None
     assert "/golang/example.org/!a/@v/list" in found["left_out"]["golang"]
 
 
+def test_a_sparse_index_is_asked_for_what_cargo_asks_first() -> None:
+    site = {"name": "cargo", "type": "cargo", "index": "/cargo/", "probe": "cfg-if"}
+    answers = {BASE + "/mirror.json": json.dumps(dict(DOCUMENT, sites=[site])), BASE + "/cargo/config.json": "{}"}
+    asked: list[str] = []
+    assert find(server(answers, asked), ["cargo"], BASE)["indexes"]["cargo"]["url"] == BASE + "/cargo/"
+    assert asked == list(answers)
+
+
 BAD = {
     "no mirror": ({}, "no mirror is known for this node: set configure_mirrors_url"),
     "no scheme": ({"url": "m.test:8080"}, "configure_mirrors_url is 'm.test:8080', which has no scheme"),

@@ -1,0 +1,79 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A fixture crate registry: a sparse index, and the crates at an origin of their own, with a public registry's header semantics.
+
+Source: the Cargo book, "Registry Index".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from paths import Paths
+
+WEB = "https://web.test"  # the web API, which nobody mirrors
+
+
+def prefix(name: str) -> str:
+    """The folder of a crate's file in the index; it is the marker ``{prefix}``."""
+    return {1: "1", 2: "2", 3: f"3/{name[:1]}"}.get(len(name), f"{name[:2]}/{name[2:4]}")
+
+
+class Crates(Paths):
+    """The crates: ``bodies`` by name and version; ``template`` is what stands in ``dl`` after the origin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: dict[tuple[str, str], bytes] = {}
+        self.template = "/crates"
+
+    @property
+    def url(self) -> str:
+        return f"http://files.test:{self.port}"
+
+    def path(self, name: str, version: str) -> str:
+        """Where cargo looks for a crate, without the first slash."""
+        markers = {
+            "{crate}": name,
+            "{version}": version,
+            "{prefix}": prefix(name),
+            "{lowerprefix}": prefix(name.lower()),
+            "{sha256-checksum}": hashlib.sha256(self.bodies[name, version]).hexdigest(),
+        }
+        path = self.template if any(marker in self.template for marker in markers) else self.template + "/{crate}/{version}/download"
+        for marker, value in markers.items():
+            path = path.replace(marker, value)
+        return path.removeprefix("/")
+
+    def back(self) -> None:
+        super().back()
+        self.template = "/crates"
+
+    def find(self, path: str) -> tuple[bytes, str, int] | None:
+        body = next((body for key, body in self.bodies.items() if path in (self.path(*key), "elsewhere/" + self.path(*key))), None)
+        return None if body is None else (body, "application/gzip", 31536000)
+
+
+class CrateIndex(Paths):
+    """The index of what is among ``crates``."""
+
+    def __init__(self, crates: Crates) -> None:
+        super().__init__()
+        self.crates = crates
+
+    def publish(self, name: str, version: str, size: int = 100) -> None:
+        """A version whose crate has so many bytes, or a few more."""
+        seed = f"{name} {version} ".encode()
+        self.crates.bodies[name, version] = b"".join(hashlib.sha256(seed + b"%d" % number).digest() for number in range(size // 32 + 1))
+
+    def find(self, path: str) -> tuple[bytes, str, int] | None:
+        if path == "config.json":
+            config = {"dl": self.crates.url + self.crates.template, "api": WEB}
+            return json.dumps(config, indent=2).encode(), "application/json", 600
+        lines = [
+            json.dumps({"name": name, "vers": version, "deps": [], "cksum": hashlib.sha256(body).hexdigest(), "yanked": False})
+            for (name, version), body in self.crates.bodies.items()
+            if path == f"{prefix(name)}/{name}".lower()
+        ]
+        return ("".join(line + "\n" for line in lines).encode(), "text/plain", 600) if lines else None
