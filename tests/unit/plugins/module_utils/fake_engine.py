@@ -4,7 +4,7 @@
 
     fake_engine.py check|start|trial CONFIGURATION
 
-The configuration is JSON: {"port", "pid", "release", "health" (what /health says), "refuse" (what the checker says)}.
+The configuration is JSON: {"port", "pid", "release", "health" (what /health says; "dead": it does not start), "refuse" (what the checker says)}.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ if settings["refuse"]:
     sys.exit(settings["refuse"])
 if sys.argv[1] == "check":
     sys.exit()
+if settings["health"] == "dead":
+    sys.exit("no socket")
 server = http.server.ThreadingHTTPServer(("127.0.0.1", settings["port"]), Handler)
 if sys.argv[1] == "start" and os.fork():
     os._exit(0)

@@ -119,7 +119,7 @@ def test_a_server_that_was_killed_is_started_though_the_trial_would_fail(host: H
 
 REFUSED = {
     "checker": ({"refuse": "line 3: no"}, "alpha refuses the configuration: line 3: no"),
-    "trial does not start": ({"answer_seconds": 0.0}, "does not start on trial"),
+    "trial does not start": ({"trial": "dead"}, "does not start on trial: no socket"),
     "trial is unhealthy": ({"trial": "ill"}, "fails its trial, so nothing was changed: health: "),
 }
 
