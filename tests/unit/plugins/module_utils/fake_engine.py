@@ -4,7 +4,8 @@
 
     fake_engine.py check|start|trial CONFIGURATION
 
-The configuration is JSON: {"port", "pid", "release", "health" (what /health says; "dead": it does not start), "refuse" (what the checker says)}.
+The configuration is JSON: {"port", "pid", "release", "health" (what /health says; "dead": it does not start), "refuse" (what the
+checker says)}.
 """
 
 from __future__ import annotations
