@@ -58,7 +58,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
                 arguments = {name: item.callspec.params[name] for name in item._fixtureinfo.argnames if name not in SHARED} | shared
                 rows[item] = pool.submit(run, item, arguments)
     outcome = rows[pyfuncitem]
-    if outcome.exception() and not pyfuncitem.get_closest_marker("xfail"):
+    failed = outcome.exception() and not isinstance(outcome.exception(), pytest.skip.Exception)
+    if failed and not pyfuncitem.get_closest_marker("xfail"):
         heal(pyfuncitem._request.getfixturevalue("world"))
         pyfuncitem.config.stash.setdefault(AGAIN, {})[pyfuncitem.nodeid] = str(outcome.exception()).splitlines()[0]
         return None
