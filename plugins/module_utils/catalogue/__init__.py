@@ -8,8 +8,9 @@ from __future__ import annotations
 from .ecosystem import Ecosystem, Representation, Route
 from .generic import GENERIC
 from .golang import GOLANG
+from .maven import MAVEN
 from .pypi import PYPI
 
-ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, GOLANG, GENERIC)}
+ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, GOLANG, MAVEN, GENERIC)}
 
 __all__ = ["ECOSYSTEMS", "Ecosystem", "Representation", "Route"]

@@ -27,7 +27,7 @@ class Route:
     ``path``     relative to the site on the mirror, and to the upstream: paths map 1:1.
     ``kind``     ``index`` (changes, is revalidated) or ``artifact`` (never changes).
     ``links``    which links in its bodies are rewritten: ``all``, ``files`` (only those to linked origins) or ``none``.
-    ``match``    an expression that the rest of the path must match; empty for all.
+    ``match``    an expression that the rest of the path must match; empty for all. Its own groups are numbered from 2.
     ``lifetime`` seconds for which what it serves counts as fresh, where that is less than the site's; 0 for the site's own.
     """
 
