@@ -18,6 +18,8 @@ description:
     next to those of upstream.
   - Of a site of type V(golang) it looks at the list of one module's versions, and at the files of the newest, which have to be
     whole, with the sums that the checksum database tells. Which database that is says C(GOSUMDB), in the environment or by go itself.
+  - Of a site of type V(maven) it looks at the metadata of one project, next to those of upstream, and at the C(.pom) and C(.jar) of
+    its newest release. Each has to have the digest that is in the C(.sha1) beside it.
   - Of a site of type V(generic) it looks at the prefix, and at a file if C(probe) names one.
 options:
   url:
