@@ -51,9 +51,14 @@ options:
           - V(environment) does, too, but keeps trusted what the file merged as V(pip) trusts.
           - V(pip) sets the same options and keeps all other lines; C(trusted-host) is added to.
           - V(uv) adds the C([[index]]) and keeps all other lines.
+          - V(maven) adds the C(<mirror>) and keeps all else.
         type: str
-        choices: [none, environment, pip, uv]
+        choices: [none, environment, pip, uv, maven]
         default: none
+      needs:
+        description: This path, or the folder that it is below, such as a client's own; where that is not there, the file is left alone.
+        type: path
+        default: ''
       shadowed_by:
         description: Files that, when they exist, the client reads instead of this one; a warning says so.
         type: list
@@ -133,6 +138,7 @@ def main() -> None:
                     "path": {"type": "path", "required": True},
                     "content": {"type": "str", "required": True},
                     "merge": {"type": "str", "choices": list(MERGES), "default": "none"},
+                    "needs": {"type": "path", "default": ""},
                     "shadowed_by": {"type": "list", "elements": "path", "default": []},
                 },
             },
