@@ -1,10 +1,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Maven against the real Maven Central, through a mirror that is deployed on this machine.
+"""Maven and Gradle against the real Maven Central, through a mirror that is deployed on this machine.
 
-Maven reads the settings that the role writes, and has no way out but the mirror: whatever else it asks goes to a proxy that is not
-there. The mirror is cut off by a name server that no longer knows its upstream. Needs root, maven and the registry.
+They read what the role writes, and have no way out but the mirror: whatever else they ask goes to a proxy that is not there. The
+mirror is cut off by a name server that no longer knows its upstream. Needs root, maven, gradle and the registry.
 """
 
 from __future__ import annotations
@@ -58,6 +58,20 @@ MAIN = """public class Main {
     public static void main(String[] arguments) {
         System.out.println(junit.runner.Version.id());
     }
+}
+"""
+
+# For the build itself and for the build's own script.
+BUILD = """
+buildscript {
+    repositories { mavenCentral() }
+    dependencies { classpath 'commons-io:commons-io:2.11.0' }
+}
+configurations { used }
+repositories { mavenCentral() }
+dependencies { used 'junit:junit:4.13.2' }
+task files {
+    doLast { (configurations.used + buildscript.configurations.classpath).each { println it.name } }
 }
 """
 
@@ -180,6 +194,42 @@ def test_maven_refuses_the_same_url_where_it_is_no_mirrors(mirror: Mirror, contr
     assert done.returncode != 0 and "maven-default-http-blocker" in done.stdout, done.stdout
     done = mvn(control.folder, "-s", str(control.home / ".m2/settings.xml"), "dependency:get", "-Dartifact=junit:junit:4.13.2:pom")
     assert done.returncode == 0, done.stdout
+
+
+def gradle(control: Control, *options: str) -> subprocess.CompletedProcess[str]:
+    """Gradle in a project of one dependency and one plugin's, with nothing from before but the init script."""
+    tool = shutil.which("gradle") or pytest.fail("gradle is not installed; run make host")
+    home, project = control.home / ".gradle", control.folder / "project"
+    shutil.rmtree(home / "caches", ignore_errors=True)
+    project.mkdir(exist_ok=True)
+    (project / "build.gradle").write_text(BUILD)
+    (project / "settings.gradle").touch()
+    proxies = [f"-D{scheme}.proxy{what}" for scheme in ("http", "https") for what in ("Host=127.0.0.1", f"Port={urlsplit(NOWHERE).port}")]
+    command = [tool, "--no-daemon", "-q", "-g", str(home), *proxies, *options, "files"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(control.home)}
+    return subprocess.run(command, env=environment, cwd=project, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_gradle_resolves_cold_then_cut_off(both: tuple[Mirror, Names], tmp_path: Path) -> None:
+    mirror, names = both
+    mirror.purge()
+    control = make_control(tmp_path)
+    run = control.play("nodes", {"node": {"configure_mirrors_url": mirror.url, "configure_mirrors_scope": "user"}})
+    assert run.code == 0, run.output
+    direct = "-Dhttp.nonProxyHosts=127.0.0.1"
+    positions = mirror.positions()
+    cold = gradle(control, direct)
+    assert cold.returncode == 0 and {"junit-4.13.2.jar", "commons-io-2.11.0.jar"} <= set(cold.stdout.split()), cold.stdout + cold.stderr
+    time.sleep(LOG_FLUSH_SECONDS)
+    served = {line["uri"].rpartition("/")[2] for line in mirror.since(positions, "access.log") if line["status"] == 200}
+    assert set(cold.stdout.split()) <= served, "used, but not in the mirror's access log"
+    with cut_off(names, f"{mirror.url}/maven/org/example/unseen/maven-metadata.xml"):
+        positions = mirror.positions()
+        assert gradle(control, direct).stdout == cold.stdout
+        time.sleep(LOG_FLUSH_SECONDS)
+        assert {line["cache"] for line in mirror.since(positions, "access.log")} <= HITS, "not from the cache"
+    next((control.home / ".gradle/init.d").iterdir()).unlink()
+    assert gradle(control, direct).returncode != 0, "it has another way out"
 
 
 def test_the_mirror_is_healthy(mirror: Mirror) -> None:
