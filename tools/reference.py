@@ -29,6 +29,7 @@ EXAMPLE = [
     {"type": "npm", "upstream": "https://registry.example.org", "origins": []},
     {"type": "golang", "upstream": "https://proxy.example.org"},
     {"type": "rpm", "upstream": "https://rpm.example.org/pub"},
+    {"type": "maven", "upstream": "https://repository.example.org/maven2"},
     {"type": "cargo", "upstream": "https://crates.example.org", "origins": ["https://files.example.org"]},
     {"type": "generic", "name": "tools", "upstream": "https://downloads.example.org/tools", "immutable": [r"v[0-9.]+/.*"]},
 ]

@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 tomllib: ModuleType | None
 try:
@@ -273,6 +274,52 @@ def merge_npm(base: str, ours: str, old: str = "") -> str:
     return ours + "".join(line for line in lines if line.partition("=")[0].strip() not in set_here)
 
 
+MAVEN_ID = "nearby-mirrors"
+
+
+def merge_maven(base: str, ours: str, old: str = "") -> str:
+    """`base` with our `<mirror>` in front of all others, in the place of an earlier run's; everything else stays as it is.
+
+    Of the mirrors that name a repository Maven uses the first, and any of them rather than one with a pattern. Source: Maven,
+    "Settings Reference" and "Using Mirrors for Repositories". Raises ConfigError where `base` is not what Maven reads.
+    """
+    if not base.strip():
+        return ours
+    (rest, mirrors), (_rest, wanted) = _maven_settings(base), _maven_settings(ours)
+    # What only looks like an element is blanked, so that all places stay the same.
+    plain = re.sub(r"(?s)<!--.*?-->|<!\[CDATA\[.*?\]\]>", lambda found: " " * len(found[0]), base)
+    earlier = rf"(?s)\s*<mirror>(?:(?!</mirror>).)*<id>\s*{MAVEN_ID}\s*</id>.*?</mirror>"
+    for found in reversed(list(re.finditer(earlier, plain))):
+        base, plain = (text[: found.start()] + text[found.end() :] for text in (base, plain))
+    inner, whole = (re.findall(rf"(?s){part}", ours)[0] for part in (r"(?<=<mirrors>).*</mirror>", r" *<mirrors>.*</mirrors>\n"))
+    for place, added in (r"(?<=<mirrors>)", inner), (r" *<mirrors */>\r?\n?", whole), (r"(?=</settings>)", whole):
+        if there := re.search(place, plain):
+            newline = "\r\n" if "\r\n" in base else "\n"
+            base = base[: there.start()] + added.replace("\n", newline) + base[there.end() :]
+            break
+    kept = [mirror for mirror in mirrors if f"<id>{MAVEN_ID}</id>" not in mirror]
+    if _maven_settings(base) != (rest, wanted + kept):
+        raise ConfigError("has a form that cannot be merged with the mirror's settings; give it one plain <mirrors> element")
+    return base
+
+
+def _maven_settings(text: str) -> tuple[list[str], list[str]]:
+    """All elements but the mirrors, and the mirrors, each in one form without namespaces and comments. Raises ConfigError."""
+    try:
+        root = ElementTree.fromstring(text.encode("utf-8", "surrogateescape"))
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        raise ConfigError(f"is not well-formed XML ({_one_line(error)})") from error
+    for element in root.iter():
+        element.tag, element.tail = element.tag.rpartition("}")[2], None
+    if root.tag != "settings":
+        raise ConfigError(f"is not a settings file of Maven: it holds <{root.tag}>")
+
+    def told(elements: Iterable[ElementTree.Element]) -> list[str]:
+        return [ElementTree.canonicalize(ElementTree.tostring(element), strip_text=True) for element in elements]
+
+    return told(element for element in root if element.tag != "mirrors"), told(root.iterfind("mirrors[1]/*"))
+
+
 MERGES: dict[str, Callable[[str, str, str], str]] = {
     "none": merge_nothing,
     "environment": merge_nothing,
@@ -281,6 +328,7 @@ MERGES: dict[str, Callable[[str, str, str], str]] = {
     "npm": merge_npm,
     "rpm": merge_rpm,
     "cargo": merge_cargo,
+    "maven": merge_maven,
 }
 
 
@@ -327,6 +375,8 @@ def remarks(path: str, merge: str, text: str, ours: str = "") -> list[str]:
                 found.append(f"{path}: {section.partition(']')[0]}] is kept, and dnf asks its {listed[1]} and not its baseurl; {advice}")
     elif merge == "cargo" and ((_toml(text) or {}).get("net") or {}).get("offline"):
         found.append(f"{path}: net.offline is kept, and cargo asks no index at all, not even the mirror")
+    elif merge == "maven" and "<offline>true</offline>" in _maven_settings(text)[0]:
+        found.append(f"{path}: <offline> is kept, and Maven asks no repository at all, not even the mirror")
     return found
 
 
@@ -612,7 +662,7 @@ class Keeper:
         return state
 
     def present(self, files: Iterable[Mapping[str, Any]]) -> Plan:
-        """`files` are `{path, content, merge, shadowed_by}`; a file that is no longer among them is put back.
+        """`files` are `{path, content, merge, needs, shadowed_by}`; a file that is no longer among them is put back.
 
         What somebody else made of a file since the last run stays where it can be merged, else it is kept beside it. The path of
         what is merged as one of EXISTING may be a pattern.
@@ -626,6 +676,9 @@ class Keeper:
         wanted: list[str] = []
         for path, file in [(path, file) for given in files for path, file in self._each(given, state["files"])]:
             merge, ours = file["merge"], file["content"]
+            if file.get("needs") and not self.tree.exists(file["needs"]):
+                state["files"].pop(path, None)  # what it was part of is gone, and it with that
+                continue
             wanted.append(path)
             current = self.tree.read(path)
             if merge in EXISTING and current.kind == "absent":

@@ -32,6 +32,12 @@ UNCHECKED = Limit(
     "unchecked",
     "What is damaged on the mirror's own disk is served as it lies there, until a scrub takes it out.",
 )
+PAIRS = Limit(
+    "pairs",
+    "While a Maven repository is away, its metadata, its snapshots and the checksums beside them are each served as last seen: where only"
+    " one of two was asked for after both had changed, the other does not fit.",
+    r"test_a_checksum_fits_though_one_of_both_was_asked_for_alone",
+)
 ENGINES: dict[str, tuple[Limit, ...]] = {
     "nginx": (
         Limit(
@@ -45,6 +51,7 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
             "Where cache and temporary files are on one filesystem and others fill it, files that are not stored yet arrive cut,"
             " for about 10 s, until mirror_min_free has made room.",
         ),
+        PAIRS,
         UNCHECKED,
     ),
     "apache": (
@@ -79,6 +86,7 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
             " that was cut short from a whole one, other than by its digest.",
             faults=r"upstream_truncated_close",
         ),
+        PAIRS,
         UNCHECKED,
     ),
 }

@@ -22,6 +22,8 @@ description:
     have the digests that the repository tells, and at what it names elsewhere. A list that is packed with zstd is not read.
   - Of a site of type V(cargo) it looks at where C(config.json) leads, which has to be the mirror, at the index file of one crate,
     and at the newest version that is not yanked, which has to have the sum that the index tells.
+  - Of a site of type V(maven) it looks at the metadata of one project, next to those of upstream, and at the C(.pom) and C(.jar) of
+    its newest release. Each has to have the digest that is in the C(.sha1) beside it.
   - Of a site of type V(generic) it looks at the prefix, and at a file if C(probe) names one.
 options:
   url:

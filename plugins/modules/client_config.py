@@ -51,12 +51,18 @@ options:
           - V(environment) does, too, but keeps trusted what the file merged as V(pip) trusts.
           - V(pip) sets the same options and keeps all other lines; C(trusted-host) is added to.
           - V(uv) adds the C([[index]]) and keeps all other lines.
+          - V(npm) sets the same options and keeps all other lines.
           - V(rpm) takes lines of an upstream and its mirror's URL, and puts the latter in front of each C(baseurl) below the former. It
             makes no file, and leaves alone repositories with credentials, a C(metalink) or a C(mirrorlist).
           - V(cargo) adds the tables, in the place of those that have their names, and keeps all others.
+          - V(maven) adds the C(<mirror>) and keeps all else.
         type: str
-        choices: [none, environment, pip, uv, npm, rpm, cargo]
+        choices: [none, environment, pip, uv, npm, rpm, cargo, maven]
         default: none
+      needs:
+        description: This path, or the folder that it is below, such as a client's own; where that is not there, the file is left alone.
+        type: path
+        default: ''
       shadowed_by:
         description: Files that, when they exist, the client reads instead of this one; a warning says so.
         type: list
@@ -136,6 +142,7 @@ def main() -> None:
                     "path": {"type": "path", "required": True},
                     "content": {"type": "str", "required": True},
                     "merge": {"type": "str", "choices": list(MERGES), "default": "none"},
+                    "needs": {"type": "path", "default": ""},
                     "shadowed_by": {"type": "list", "elements": "path", "default": []},
                 },
             },

@@ -38,8 +38,8 @@ def reached(url: str, registry: str) -> None:
 
 
 @contextlib.contextmanager
-def mirror_of(*sites: dict[str, Any], urls: list[str]) -> Iterator[tuple[Mirror, Names]]:
-    """A mirror of these sites, and its name server, which knows the hosts of ``urls`` and no others."""
+def mirror_of(*sites: dict[str, Any], urls: list[str], **variables: Any) -> Iterator[tuple[Mirror, Names]]:
+    """A mirror of these sites, and its name server, which knows the hosts of ``urls`` and no others; ``variables`` are the role's."""
     names = Names()
     hosts = {urlsplit(url).hostname or "": urlsplit(url).port or {"http": 80, "https": 443}[urlsplit(url).scheme] for url in urls}
     names.table = {
@@ -47,7 +47,7 @@ def mirror_of(*sites: dict[str, Any], urls: list[str]) -> Iterator[tuple[Mirror,
         for host, port in hosts.items()
     }
     try:
-        with deployed(mirror_sites=list(sites), mirror_resolvers=[names.address]) as url:
+        with deployed(mirror_sites=list(sites), mirror_resolvers=[names.address], **variables) as url:
             yield Mirror(url, LOG, CACHE, RUN / "mirror.pid"), names
     finally:
         names.stop()

@@ -24,6 +24,7 @@ SITES = [
     {"name": "golang", "type": "golang", "upstream": "https://proxy.example.org"},
     {"name": "rpm", "type": "rpm", "upstream": "https://rpm.example.org/pub"},
     {"name": "cargo", "type": "cargo", "upstream": "https://crates.example.org", "origins": ["https://files.example.org"]},
+    {"name": "maven", "type": "maven", "upstream": "https://repository.example.org/maven2"},
     {"name": "asked", "type": "generic", "upstream": "https://asked.example.org", "query": True, "immutable": [r"v[0-9.]+/.*"]},
 ]
 

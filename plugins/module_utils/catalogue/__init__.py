@@ -9,10 +9,11 @@ from .cargo import CARGO
 from .ecosystem import Ecosystem, Representation, Route
 from .generic import GENERIC
 from .golang import GOLANG
+from .maven import MAVEN
 from .npm import NPM
 from .pypi import PYPI
 from .rpm import RPM
 
-ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, NPM, RPM, GOLANG, CARGO, GENERIC)}
+ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, NPM, RPM, GOLANG, CARGO, MAVEN, GENERIC)}
 
 __all__ = ["ECOSYSTEMS", "Ecosystem", "Representation", "Route"]

@@ -28,7 +28,7 @@ class Route:
     ``kind``     ``index`` (changes, is revalidated), ``artifact`` (never changes), or ``pass`` (a question that is posted: it goes
                  upstream where the site says so, and is answered 404 where not).
     ``links``    which links in its bodies are rewritten: ``all``, ``files`` (only those to linked origins) or ``none``.
-    ``match``    an expression that the rest of the path must match; empty for all.
+    ``match``    an expression that the rest of the path must match; empty for all. Its own groups are numbered from 2.
     ``lifetime`` seconds for which what it serves counts as fresh, where that is less than the site's; 0 for the site's own.
     """
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..http import MEBIBYTE, Client, HttpError
 from ..mirror_document import VERSION
-from . import cargo, generic, golang, npm, pypi, rpm
+from . import cargo, generic, golang, maven, npm, pypi, rpm
 from .base import BAD, GOOD, SKIPPED, Options, Probe, Site, Skip, Verdict, bad, expect, good
 
 CHECKS_BY_TYPE: dict[str, tuple[type[Probe], tuple[Callable[..., Verdict], ...]]] = {
@@ -25,6 +25,7 @@ CHECKS_BY_TYPE: dict[str, tuple[type[Probe], tuple[Callable[..., Verdict], ...]]
     "golang": (Probe, golang.CHECKS),
     "rpm": (rpm.RpmProbe, rpm.CHECKS),
     "cargo": (Probe, cargo.CHECKS),
+    "maven": (Probe, maven.CHECKS),
     "generic": (Probe, generic.CHECKS),
 }
 

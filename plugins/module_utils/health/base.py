@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..catalogue import ECOSYSTEMS, Ecosystem
-from ..http import MEBIBYTE, Client, Response, origin
+from ..http import MEBIBYTE, Client, HttpError, Response, origin
 
 GOOD, BAD, SKIPPED = "good", "bad", "skipped"
 # A mirror may need a moment to store what it has just sent, or to refresh what had expired.
@@ -148,6 +148,25 @@ def expect(response: Response, status: int = 200) -> Response:
     if response.status != status:
         raise ValueError(f"{response.url} answered {response.status}, not {status}")
     return response
+
+
+def ask_upstream(probe: Probe, path: str) -> Response:
+    """What upstream has under a path of the mirror, where the two differ in the site's path alone. Raises Skip."""
+    if probe.upstream is None or not probe.site.upstream:
+        raise Skip("upstream was not to be asked")
+    try:
+        return probe.upstream.get(probe.site.upstream + "/" + path[len(probe.site.path) :], redirects=3)
+    except HttpError as error:
+        raise Skip(f"upstream could not be asked: {error}") from error
+
+
+def get_small(probe: Probe, path: str) -> Response:
+    """The file, if it is not above the limit. Raises Skip."""
+    limit = probe.options.max_artifact_size
+    size = expect(probe.head(path)).headers.get("Content-Length")
+    if size.isdigit() and int(size) > limit:
+        raise Skip(f"{path} has {size} bytes, above the limit of {limit}")
+    return expect(probe.get(path))
 
 
 def cache_status(response: Response, cache: str = "nearby") -> dict[str, str] | None:

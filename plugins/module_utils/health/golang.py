@@ -19,8 +19,21 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-from ..http import HttpError, Response
-from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range
+from ..http import Response
+from .base import (
+    Probe,
+    Skip,
+    Verdict,
+    ask_upstream,
+    bad,
+    expect,
+    get_small,
+    good,
+    is_stale,
+    judge_head,
+    judge_hit,
+    judge_range,
+)
 
 ABSENT = (404, 410)  # what makes go ask the next proxy
 SEMVER = re.compile(r"v(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.-]+)?(?:\+incompatible)?")
@@ -63,11 +76,7 @@ def _file(probe: Probe, ending: str) -> str:
 
 def _archive(probe: Probe) -> Response:
     """The newest version's `.zip`."""
-    path, limit = _file(probe, ".zip"), probe.options.max_artifact_size
-    size = expect(probe.head(path)).headers.get("Content-Length")
-    if size.isdigit() and int(size) > limit:
-        raise Skip(f"{path} has {size} bytes, above the limit of {limit}")
-    return expect(probe.get(path))
+    return get_small(probe, _file(probe, ".zip"))
 
 
 def _contents(response: Response) -> dict[str, bytes]:
@@ -86,16 +95,6 @@ def _object(response: Response) -> Mapping[str, Any]:
     if not isinstance(value, dict) or not SEMVER.fullmatch(str(value.get("Version"))):
         raise ValueError(f"{response.url} tells no version")
     return value
-
-
-def _upstream(probe: Probe, path: str) -> Response:
-    """What upstream has under a path of the mirror. Raises Skip."""
-    if probe.upstream is None or not probe.site.upstream:
-        raise Skip("upstream was not to be asked")
-    try:
-        return probe.upstream.get(probe.site.upstream + "/" + path[len(probe.site.path) :], redirects=3)
-    except HttpError as error:
-        raise Skip(f"upstream could not be asked: {error}") from error
 
 
 def sum_of(files: Mapping[str, bytes]) -> str:
@@ -129,7 +128,7 @@ def latest(probe: Probe) -> Verdict:
     response = probe.get(path)
     if response.status not in ABSENT:
         return good(_object(expect(response))["Version"])
-    theirs = _upstream(probe, path)
+    theirs = ask_upstream(probe, path)
     if theirs.status == 200:
         return bad(f"{response.url} answered {response.status}, upstream has it")
     raise Skip("upstream has none")
@@ -148,7 +147,7 @@ def absent(probe: Probe) -> Verdict:
     response = probe.get(path)
     if response.status in ABSENT:
         return good(f"answered {response.status}")
-    theirs = _upstream(probe, path)
+    theirs = ask_upstream(probe, path)
     if theirs.status == response.status:
         return good(f"answered {response.status}, as upstream does")
     return bad(f"{response.url} answered {response.status}, upstream {theirs.status}")

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from ..catalogue.npm import INSTALL
 from ..http import Response, origin
-from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range
+from .base import Probe, Skip, Verdict, bad, expect, get_small, good, is_stale, judge_head, judge_hit, judge_range
 
 WHOLE = "application/json"
 ACCEPT = f"{INSTALL}; q=1.0, {WHOLE}; q=0.8, */*"
@@ -62,11 +62,7 @@ def _tarball(probe: Probe) -> str:
 
 
 def _archive(probe: Probe) -> Response:
-    path, limit = _tarball(probe), probe.options.max_artifact_size
-    size = expect(probe.head(path)).headers.get("Content-Length")
-    if size.isdigit() and int(size) > limit:
-        raise Skip(f"{path} has {size} bytes, above the limit of {limit}")
-    return expect(probe.get(path))
+    return get_small(probe, _tarball(probe))
 
 
 def representations(probe: Probe) -> Verdict:

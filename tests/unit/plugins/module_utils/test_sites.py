@@ -301,6 +301,43 @@ def test_without_a_default_repository_cargo_has_no_index():
         resolve(["cargo"])
 
 
+@pytest.mark.parametrize(
+    ("path", "kind", "lifetime"),
+    [
+        ("org/example/demo/maven-metadata.xml", "index", 1),
+        ("org/example/demo/maven-metadata.xml.sha1", "index", 1),
+        ("org/example/demo/maven-metadata.xml.asc.md5", "index", 1),
+        ("maven-metadata.xml", "index", 1),
+        ("demo/demo/1.0/demo-1.0.jar", "artifact", 300),
+        ("org/example/demo/1.0-beta+1/demo-1.0-beta+1-sources.jar.sha512", "artifact", 300),
+        ("org/example/demo_2.13/1.0/demo_2.13-1.0.pom.asc", "artifact", 300),
+        ("org/example/demo/1.0/demo-1.0.module", "artifact", 300),
+        ("org/example/demo/1.0-SNAPSHOT/demo-1.0-SNAPSHOT.jar", "index", 1),
+        ("org/example/demo/1.0-SNAPSHOT/demo-1.0-20260102.030405-6.jar.sha1", "index", 1),
+        ("org/example/demo/1.0-SNAPSHOT/maven-metadata.xml", "index", 1),
+        ("org/example/a-SNAPSHOT/1.0/a-SNAPSHOT-1.0.jar", "artifact", 300),  # an artifact's name
+        ("org/example/demo/1.0/demo-2.0.jar", "index", 300),
+        ("org/example/demo/1.0/", "index", 300),
+        ("archetype-catalog.xml", "index", 300),
+        (".index/nexus-maven-repository-index.gz", "index", 300),
+    ],
+)
+def test_maven_knows_what_never_changes_and_what_changes_together(path, kind, lifetime):
+    (site,) = resolve([{"type": "maven", "upstream": "https://repository.example.org/maven2/"}])
+    assert routed([site], f"/maven/{path}") == (kind, f"https://repository.example.org/maven2/{path}")
+    route = next(route for route in site["routes"] if re.match(route["pattern"].replace("(?<rest>", "(?P<rest>"), f"/maven/{path}"))
+    assert route["lifetime"] == lifetime
+
+
+def test_routes_of_one_target_that_are_fresh_for_different_times_are_kept_apart():
+    def ids(**options):
+        (site,) = resolve([{"type": "maven", "upstream": "https://repository.example.org/maven2"} | options])
+        return {route["name"]: route["id"] for route in site["routes"]}
+
+    assert len(set(ids().values())) == 2
+    assert ids()["changing"] != ids()["other"] == ids(lifetime=60)["release"]
+
+
 def test_generic_knows_what_never_changes():
     sites = resolve(
         [{"name": "tools", "type": "generic", "upstream": "http://host.test", "immutable": [r"v[0-9]+/.+\.tgz"], "lifetime": 60}]
@@ -323,7 +360,7 @@ def test_two_sites_of_one_type():
         ([], "at least one site"),
         ("pypi", "not a list"),
         ([7], r"mirror_sites\[0\] is neither"),
-        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of cargo, generic, golang, npm, pypi, rpm"),
+        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of cargo, generic, golang, maven, npm, pypi, rpm"),
         ([{"type": "pypi", "posts": True}], "nothing is posted to a registry of type 'pypi' that could pass; take posts out"),
         ([NPM | {"posts": "yes"}], "posts is neither true nor false"),
         ([{"type": "pypi", "url": "x"}], "unknown option 'url'"),

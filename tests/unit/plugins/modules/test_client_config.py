@@ -15,6 +15,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.client_config impor
     Keeper,
     Tree,
     merge_cargo,
+    merge_maven,
     merge_npm,
     merge_pip,
     merge_uv,
@@ -108,7 +109,52 @@ NPM_ROWS = {
     "what only begins so": ("registry-x=1\n", NPM + "registry-x=1\n"),
 }
 
+MIRROR = (
+    "    <mirror>\n      <id>nearby-mirrors</id>\n      <mirrorOf>central</mirrorOf>\n      <url>http://m.test/maven</url>\n    </mirror>\n"
+)
+MIRRORS = f"  <mirrors>\n{MIRROR}  </mirrors>\n"
+MAVEN = f'<!-- managed -->\n<settings xmlns="http://settings.test">\n{MIRRORS}</settings>\n'
+THEIRS = "    <mirror><id>a</id><mirrorOf>*</mirrorOf><url>https://a.test</url></mirror>\n"
+FORMER = "    <mirror>\n      <url>https://old.test</url>\n      <id> nearby-mirrors </id>\n    </mirror>\n"
+
+MAVEN_ROWS = {
+    "nothing there": ("", MAVEN),
+    "nothing in it": ("<settings>\n</settings>", f"<settings>\n{MIRRORS}</settings>"),
+    "other settings and comments stay in place": (
+        "<?xml version='1.0'?>\n<!-- <mirrors> --><settings xmlns='x' >\n  <a>0</a><!-- </settings> -->\n</settings>\n",
+        f"<?xml version='1.0'?>\n<!-- <mirrors> --><settings xmlns='x' >\n  <a>0</a><!-- </settings> -->\n{MIRRORS}</settings>\n",
+    ),
+    "ours is the first": (
+        f"<settings>\n  <mirrors>\n{THEIRS}  </mirrors>\n</settings>\n",
+        f"<settings>\n  <mirrors>\n{MIRROR}{THEIRS}  </mirrors>\n</settings>\n",
+    ),
+    "mirrors, but none": ("<settings>\n  <mirrors />\n</settings>\n", f"<settings>\n{MIRRORS}</settings>\n"),
+    "ours of an earlier run": (
+        f"<settings>\n  <mirrors>\n{THEIRS}{FORMER}  </mirrors>\n</settings>\n",
+        f"<settings>\n  <mirrors>\n{MIRROR}{THEIRS}  </mirrors>\n</settings>\n",
+    ),
+    "an example in a comment": (
+        f"<settings>\n  <mirrors>\n    <!--\n{FORMER}    -->\n{THEIRS}  </mirrors>\n</settings>\n",
+        f"<settings>\n  <mirrors>\n{MIRROR}    <!--\n{FORMER}    -->\n{THEIRS}  </mirrors>\n</settings>\n",
+    ),
+    "windows' line ends": (
+        "<settings>\r\n</settings>\r\n",
+        f"<settings>\r\n{MIRRORS}</settings>\r\n".replace("\r", "").replace("\n", "\r\n"),
+    ),
+    "another encoding": (
+        "<?xml version='1.0' encoding='ISO-8859-1'?>\n<settings><a>\udce9</a></settings>\n",
+        f"<?xml version='1.0' encoding='ISO-8859-1'?>\n<settings><a>\udce9</a>{MIRRORS}</settings>\n",
+    ),
+}
+
 BAD_ROWS = {
+    "not XML": (merge_maven, "<settings><mirrors></settings>\n", MAVEN, "is not well-formed XML"),
+    "no settings": (merge_maven, "<project/>\n", MAVEN, "holds <project>"),
+    "settings without an end": (merge_maven, "<settings/>\n", MAVEN, "cannot be merged"),
+    "settings with a prefix": (merge_maven, "<s:settings xmlns:s='x'></s:settings>\n", MAVEN, "cannot be merged"),
+    "mirrors with an attribute": (merge_maven, f"<settings><mirrors a='b'>{THEIRS}</mirrors></settings>\n", MAVEN, "cannot be merged"),
+    "mirrors with an attribute, but none": (merge_maven, "<settings><mirrors a='b'></mirrors></settings>\n", MAVEN, "cannot be merged"),
+    "mirrors elsewhere": (merge_maven, "<settings><a><mirrors></mirrors></a></settings>\n", MAVEN, "cannot be merged"),
     "not INI": (merge_pip, "cert = /my.pem\n", PIP, "is not a configuration that pip reads"),
     "an option twice": (merge_pip, "[global]\ncert = a\ncert = b\n", PIP, "is not a configuration that pip reads"),
     "not TOML": (merge_uv, "offline =\n", UV, "is not valid TOML"),
@@ -142,6 +188,12 @@ def test_cargos_file_keeps_what_is_not_ours(there: str, wanted: str) -> None:
 def test_npmrc_keeps_what_is_not_ours(there: str, wanted: str) -> None:
     assert merge_npm(there, NPM) == wanted
     assert merge_npm(wanted, NPM, NPM) == wanted, "merging again changes nothing"
+
+
+@pytest.mark.parametrize(("there", "wanted"), MAVEN_ROWS.values(), ids=MAVEN_ROWS)
+def test_settings_xml_keeps_what_is_not_ours(there: str, wanted: str) -> None:
+    assert merge_maven(there, MAVEN) == wanted
+    assert merge_maven(wanted, MAVEN, MAVEN) == wanted, "merging again changes nothing"
 
 
 @pytest.mark.parametrize(("merge", "there", "ours", "sentence"), BAD_ROWS.values(), ids=BAD_ROWS)
@@ -372,3 +424,18 @@ def test_damaged_bookkeeping_is_refused(root: Path, text: str) -> None:
 def test_a_root_that_is_none_is_refused(bad: str) -> None:
     with pytest.raises(ConfigError, match="configure_mirrors_root"):
         Tree(bad)
+
+
+def test_a_file_that_belongs_to_a_client_is_written_where_the_client_is(root: Path) -> None:
+    settings = root / "etc/maven/settings.xml"
+    wanted = [{"path": "/etc/maven/settings.xml", "content": MAVEN, "merge": "maven", "needs": "/etc/maven/settings.xml"}]
+    before = snapshot(root)
+    assert not run(root, wanted).changed and snapshot(root) == before
+    settings.parent.mkdir()
+    settings.write_text("<settings>\n</settings>\n")
+    assert run(root, wanted).changed and MIRRORS in settings.read_text()
+    settings.unlink()
+    settings.parent.rmdir()
+    run(root, wanted)
+    run(root, None)
+    assert not settings.parent.exists(), "with the client, what its file said is gone for good"

@@ -1,0 +1,158 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks of a Maven repository: a healthy mirror of one passes, and each fault is found by the checks that are there for it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from ansible_collections.nearby.mirrors.plugins.module_utils import health
+from ansible_collections.nearby.mirrors.plugins.module_utils.health import maven
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client, Headers, HttpError, Response
+
+MIRROR, UPSTREAM = "http://mirror.test:8080", "https://repository.test/maven2"
+SITE = {"name": "maven", "type": "maven", "path": "/maven/", "upstream": UPSTREAM, "index": "/maven/", "probe": "org/example/demo"}
+PAGE = "org/example/demo/maven-metadata.xml"
+POM, JAR = (f"org/example/demo/1.10/demo-1.10.{kind}" for kind in ("pom", "jar"))
+NOW = 1_767_323_045  # as LATER says
+LATER = "20260102030405"
+FILES = {"pom", "jar", "file_hit", "file_head", "file_range"}
+
+
+def metadata(*versions: str, newest: str = "<latest>1.11-rc</latest><release>1.10</release>", updated: str = LATER) -> bytes:
+    listed = "".join(f"<version>{version}</version>" for version in versions)
+    told = f"{newest}<versions>{listed}</versions><lastUpdated>{updated}</lastUpdated>"
+    return f'<?xml version="1.0"?>\n<!-- by hand --><metadata><versioning>{told}</versioning></metadata>'.encode()
+
+
+def sha1(body: bytes, form: str = "{}") -> bytes:
+    return form.format(hashlib.sha1(body).hexdigest()).encode()
+
+
+FILE = {
+    PAGE: metadata("1.9", "1.10", "1.11-rc"),
+    POM: b'<project xmlns="http://pom.test"><artifactId>demo</artifactId></project>',
+    JAR: b"a jar of bytes",
+}
+BODIES = {**FILE, **{f"{path}.sha1": sha1(body) for path, body in FILE.items()}}
+
+
+class Repository(Client):
+    """The upstream and a mirror of it; `changes` replace the mirror's bodies or statuses by the ends of paths, `theirs` upstream's."""
+
+    def __init__(self, changes: dict[str, object] | None = None, theirs: dict[str, object] | None = None) -> None:
+        super().__init__()
+        self.changes = {MIRROR: changes or {}, UPSTREAM: theirs or {}}
+        self.seen: set[str] = set()
+        self.stale = self.cold = self.away = False
+
+    def request(self, method, url, headers=None, max_body=None, redirects=0, origins=()):
+        where, base = (MIRROR, MIRROR + "/maven/") if url.startswith(MIRROR) else (UPSTREAM, UPSTREAM + "/")
+        if where == UPSTREAM and self.away:
+            raise HttpError("no way there")
+        if url == MIRROR + "/health":
+            return Response(200, Headers({}), b"ok\n", url=url)
+        path = url[len(base) :]
+        found = next((value for end, value in self.changes[where].items() if path.endswith(end)), BODIES.get(path, 404))
+        status, body = (found, b"") if isinstance(found, int) else (200, found)
+        said = "nearby; hit" + "; detail=STALE" * self.stale if url in self.seen and not self.cold else "nearby; fwd=uri-miss"
+        self.seen.add(url)
+        response = Response(status, Headers({"Content-Length": str(len(body)), "Cache-Status": said}), body, url=url)
+        if status == 200 and "Range" in (headers or {}):
+            first, last = headers["Range"].removeprefix("bytes=").split("-")
+            start, end = (int(first), int(last)) if first else (len(body) - int(last), len(body) - 1)
+            told = Headers({"Content-Range": f"bytes {start}-{end}/{len(body)}"})
+            response = replace(response, status=206, body=body[start : end + 1], headers=told)
+        return replace(response, body=b"") if method == "HEAD" else response
+
+
+def examine(repository, upstream=True, options=None, now=NOW, **site):
+    report = health.examine(
+        repository, MIRROR, [SITE | site], repository if upstream else None, options, sleep=lambda _seconds: None, now=lambda: now
+    )
+    return {entry["check"]: (entry["verdict"], entry["detail"]) for entry in report.checks if entry["site"]}
+
+
+def verdicts(found, kind):
+    return {check for check, (verdict, _detail) in found.items() if verdict == kind}
+
+
+def test_a_healthy_mirror():
+    found = examine(Repository())
+    assert verdicts(found, "good") == {check.__name__ for check in maven.CHECKS}, found
+    assert found["metadata"] == ("good", "3 versions, 1.10"), "neither the last in the alphabet nor what is no release"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({PAGE: b"<html>"}, {"metadata", "metadata_checksum", "lag", *FILES}),
+        ({PAGE: b"<!DOCTYPE a []>" + FILE[PAGE]}, {"metadata", "metadata_checksum", "lag", *FILES}),
+        ({PAGE: metadata("1.9", newest="")}, {"metadata", "metadata_checksum", "lag", *FILES}),
+        ({PAGE: metadata("1.10", newest="<latest>../1.10</latest>")}, {"metadata", "metadata_checksum", "lag", *FILES}),
+        ({PAGE: metadata("1.9", "1.11-rc")}, {"metadata", "metadata_checksum"}),
+        ({PAGE: 502}, {"metadata", "metadata_checksum", "metadata_hit", "freshness", "lag", *FILES}),
+        ({f"{PAGE}.sha1": sha1(b"an older one")}, {"metadata_checksum"}),
+        ({f"{PAGE}.sha1": b"<html>"}, {"metadata_checksum"}),
+        ({f"{PAGE}.sha1": 502}, {"metadata_checksum"}),
+        ({POM: FILE[POM][:-3]}, {"pom"}),
+        ({POM: b"<html/>", ".pom.sha1": sha1(b"<html/>")}, {"pom"}),
+        ({POM: FILE[POM].replace(b"demo", b"evil")}, {"pom"}),
+        ({POM: 404}, {"pom", "file_hit", "file_head", "file_range"}),
+        ({JAR: b"another jar"}, {"jar"}),
+        ({JAR: 404}, {"jar"}),
+        ({".jar.sha1": 502}, {"jar"}),
+    ],
+)
+def test_fault(changes, expected):
+    assert verdicts(examine(Repository(changes)), "bad") == expected
+
+
+def test_stale_and_never_a_hit():
+    repository = Repository()
+    repository.stale = True
+    assert verdicts(examine(repository), "bad") == {"freshness"}
+    repository = Repository()
+    repository.cold = True
+    assert verdicts(examine(repository), "bad") == {"metadata_hit", "file_hit"}
+
+
+@pytest.mark.parametrize("form", ["{}\n", "{}  demo-1.10.jar", "SHA1 (demo) = {}"])
+def test_checksums_as_old_tools_wrote_them(form):
+    changes = {f"{path}.sha1": sha1(body, form) for path, body in FILE.items()}
+    assert verdicts(examine(Repository(changes)), "bad") == set()
+
+
+def test_metadata_that_are_just_changing_fit_when_asked_again():
+    repository = Repository({f"{PAGE}.sha1": sha1(b"an older one")})
+    asked = []
+
+    def sleep(_seconds):
+        asked.append(repository.changes[MIRROR].clear())
+
+    report = health.examine(repository, MIRROR, [SITE], sleep=sleep)
+    assert asked and "maven/metadata_checksum" not in report.bad
+
+
+def test_what_cannot_be_judged_is_skipped():
+    found = examine(Repository({".sha1": 404, JAR: 404}, {JAR: 404}))
+    assert verdicts(found, "skipped") == {"metadata_checksum", "pom", "jar"}
+    assert found["jar"] == ("skipped", "upstream has none")
+    assert verdicts(examine(Repository(), options=health.Options(max_artifact_size=5)), "skipped") == {"jar"}
+    assert verdicts(examine(Repository(), probe=""), "skipped") == {check.__name__ for check in maven.CHECKS}
+    assert verdicts(examine(Repository(), upstream=False), "skipped") == {"lag"}
+    away = Repository()
+    away.away = True
+    assert "could not be asked" in examine(away)["lag"][1]
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(3600, "skipped"), (3601, "bad")])
+def test_a_mirror_may_lag_behind_for_a_while(seconds, verdict):
+    found = examine(Repository(theirs={PAGE: metadata("1.9", "1.10", "1.11-rc", "1.12")}), now=NOW + seconds)
+    assert found["lag"][0] == verdict and "1.12" in found["lag"][1]
+
+
+def test_an_update_at_no_time_that_is_one_counts_as_long_ago():
+    assert examine(Repository(theirs={PAGE: metadata("1.10", "1.12", updated="soon")}))["lag"][0] == "bad"
