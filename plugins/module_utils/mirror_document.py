@@ -70,7 +70,7 @@ def build(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, 
         "url": url,
         "engine": engine,
         "sites": [
-            {key: site[key] for key in ("name", "type", "path", "upstream", "origins", "index", "probe")}
+            {key: site[key] for key in ("name", "type", "path", "upstream", "origins", "index", "probe", "suites")}
             | {
                 "representations": site["offered"],
                 "routes": [{key: route[key] for key in ("name", "kind", "path", "target", "id")} for route in site["routes"]],
@@ -93,6 +93,7 @@ def offer(index: str) -> dict[str, Any]:
 def from_document(document: Any, base: str, types: Iterable[str], where: str) -> dict[str, Any]:
     """`{url, name, indexes: {type: {url, host, plain, probe, upstream}}}` of a mirror document; the first site of a type counts.
 
+    Where clients use all sites of a type, its entry has them in `sites`, `{name, url, upstream}` each.
     `base` is the URL that the document was fetched from; without one the document's own `url` counts. Raises BadInput.
     """
     if not isinstance(document, Mapping):
@@ -108,7 +109,7 @@ def from_document(document: Any, base: str, types: Iterable[str], where: str) ->
     indexes: dict[str, Any] = {}
     for site in sites:
         kind, index = site.get("type"), site.get("index")
-        if kind not in types or kind in indexes or not index:
+        if kind not in types or not index or kind in indexes and not _known(kind).together:
             continue
         if not isinstance(index, str) or not index.startswith("/") or not _PATH.fullmatch(index):
             raise BadInput(f"{where} has a site with the index {index!r}, which is not a plain path")
@@ -116,7 +117,11 @@ def from_document(document: Any, base: str, types: Iterable[str], where: str) ->
         if not re.fullmatch(r"(?:(?!\.)[A-Za-z0-9!._~-]+(?:/(?!\.)[A-Za-z0-9!._~-]+)*)?", probe):
             raise BadInput(f"{where} has a site with the probe {probe!r}, which is not a project's name")
         upstream = checked_url(site["upstream"], f"an upstream in {where}") if site.get("upstream") else ""
-        indexes[kind] = dict(offer(base + index), probe=probe, upstream=upstream)
+        known = indexes.setdefault(kind, dict(offer(base + index), probe=probe, upstream=upstream))
+        if _known(kind).together:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", str(site.get("name"))) or not upstream:
+                raise BadInput(f"{where} has a site with the name {site.get('name')!r} and the upstream {upstream!r}, and needs both")
+            known.setdefault("sites", []).append({"name": site["name"], "url": base + index, "upstream": upstream})
     if not indexes:
         raise BadInput("{} has no site that a client on this node can use (supported: {})".format(where, ", ".join(types)))
     return {"url": base, "name": str(document.get("name") or urlsplit(base).netloc), "indexes": indexes}

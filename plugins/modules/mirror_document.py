@@ -86,6 +86,7 @@ mirror:
         - By ecosystem, the index to use, with the keys C(url), C(host) (with its port, if there is one), C(plain)
           (true where there is no TLS), C(probe) (the project that was asked for) and C(upstream) (what the index is a mirror of,
           if that is known).
+        - Where clients use all sites of a type, C(sites) has them, with the keys C(name), C(url) and C(upstream).
       type: dict
 """
 

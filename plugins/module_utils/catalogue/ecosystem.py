@@ -53,6 +53,7 @@ class Ecosystem:
     ``link_prefixes``  what stands before a link in a body, where links may be path-absolute.
     ``whole_links``    True where clients need whole URLs for links: they then name the mirror, else only a path on it.
     ``serial_header``  response header that counts the registry's generations.
+    ``together``       True where clients use all sites of the type, and not the first alone.
     ``mirror_info``    key in Zuul's ``zuul_site_mirror_info``.
     """
 
@@ -65,6 +66,7 @@ class Ecosystem:
     link_prefixes: tuple[str, ...] = ()
     whole_links: bool = False
     serial_header: str = ""
+    together: bool = False
     mirror_info: str = ""
     representations: tuple[Representation, ...] = field(default_factory=tuple)
     routes: tuple[Route, ...] = field(default_factory=tuple)

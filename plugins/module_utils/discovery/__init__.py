@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..http import Client
-from . import pypi
+from . import deb, pypi
 from .base import DiscoveryError, Found
 
 # Types that are not here link to nothing outside their upstream.
-DISCOVERIES: dict[str, Callable[[Client, Mapping[str, Any]], Found]] = {"pypi": pypi.discover}
+DISCOVERIES: dict[str, Callable[[Client, Mapping[str, Any]], Found]] = {"pypi": pypi.discover, "deb": deb.discover}
 
 __all__ = ["DiscoveryError", "Found", "discover"]
 

@@ -78,6 +78,28 @@ def test_a_go_proxy_is_asked_for_versions_and_tells_its_upstream() -> None:
     assert asked == list(answers)
 
 
+DEB = [
+    {"name": name, "type": "deb", "index": f"/{name}/", "probe": probe, "upstream": f"http://archive.test/{name}/"}
+    for name, probe in (("debian", "stable"), ("debian-security", "stable-security"))
+]
+
+
+def test_all_archives_count_and_the_first_is_asked_for_a_suite() -> None:
+    answers = {BASE + "/mirror.json": json.dumps(dict(DOCUMENT, sites=DEB)), BASE + "/debian/dists/stable/InRelease": "signed"}
+    asked: list[str] = []
+    index = find(server(answers, asked), ["pypi", "deb"], BASE)["indexes"]["deb"]
+    assert asked == list(answers)
+    assert index["sites"] == [
+        {"name": name, "url": f"{BASE}/{name}/", "upstream": f"http://archive.test/{name}"} for name in ("debian", "debian-security")
+    ]
+
+
+@pytest.mark.parametrize("change", [{"name": "../x"}, {"name": None}, {"upstream": ""}])
+def test_an_archive_needs_a_name_and_an_upstream(change: dict) -> None:
+    with pytest.raises(BadInput, match="and needs both"):
+        find(no_network, ["deb"], document=dict(DOCUMENT, sites=[DEB[0] | change]))
+
+
 BAD = {
     "no mirror": ({}, "no mirror is known for this node: set configure_mirrors_url"),
     "no scheme": ({"url": "m.test:8080"}, "configure_mirrors_url is 'm.test:8080', which has no scheme"),
