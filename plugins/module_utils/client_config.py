@@ -17,6 +17,8 @@ from __future__ import annotations
 import base64
 import configparser
 import contextlib
+import fnmatch
+import glob
 import hashlib
 import json
 import os
@@ -28,6 +30,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
+
+from . import apt
 
 tomllib: ModuleType | None
 try:
@@ -185,6 +189,7 @@ MERGES: dict[str, Callable[[str, str, str], str]] = {
     "environment": merge_nothing,
     "pip": merge_pip,
     "uv": merge_uv,
+    "apt": apt.merge_apt,
 }
 
 
@@ -348,6 +353,10 @@ class Tree:
             real = self.real(os.path.normpath(real)[len(self.root) :])
         raise ConfigError(f"{real[len(self.root) :]} is a loop of symbolic links")
 
+    def glob(self, pattern: str) -> list[str]:
+        """The files that fit a pattern, as `read` wants them."""
+        return [path[len(self.root) :] for path in sorted(glob.glob(glob.escape(self.root) + pattern))]
+
     def exists(self, path: str) -> bool:
         return os.path.lexists(self.real(path))
 
@@ -510,10 +519,12 @@ class Keeper:
         warnings: list[str] = []
         trusted: list[str] = []
         wanted: list[str] = []
-        for file in files:
+        for file in self._expanded(files, state["files"], warnings):
             path, merge, ours = self.tree.absolute(file["path"]), file["merge"], file["content"]
             wanted.append(path)
             current = self.tree.read(path)
+            if merge == "apt" and current.kind == "absent":
+                continue
             record = state["files"].get(path)
             original = Entry.from_json(record["before"]) if record else current
             edited = bool(record) and _edited(current, record)
@@ -543,7 +554,8 @@ class Keeper:
             changes.append(Change(path, current, after, "written"))
             record = state["files"].setdefault(path, {"before": current.as_json(), "written": []})
             record["ours"] = ours
-            if after.digest not in record["written"]:
+            # What somebody else's edit is part of is not ours: it is to be kept the next time, too.
+            if after.digest not in record["written"] and not (edited and merge not in ("none", "environment")):
                 record["written"].append(after.digest)
         for path in [path for path in state["files"] if path not in wanted]:
             changes += self._restore(path, state["files"].pop(path), warnings)
@@ -559,6 +571,34 @@ class Keeper:
             after = Entry("file", content, 0o600, uid, gid)
             changes.insert(0, Change(self.state_path, self.tree.read(self.state_path), after, "recorded"))
         return self._checked(Plan(changes, warnings, folders, []))
+
+    def _expanded(self, files: Iterable[Mapping[str, Any]], known: Mapping[str, Any], warnings: list[str]) -> Iterator[Mapping[str, Any]]:
+        """The files, with those of apt in the place of its folder: a list of mirrors for each archive that is mirrored, and the sources."""
+        for file in files:
+            if file["merge"] != "apt":
+                yield file
+                continue
+            folder = self.tree.absolute(file["path"])
+            paths = [path for pattern in (*apt.SOURCES, apt.LISTS) for path in self._fitting(f"{folder}/{pattern}", known)]
+            texts = [self.tree.read(path).text for path in paths]
+            texts += [Entry.from_json(known[path]["before"]).text for path in paths if path in known]
+            sources = dict.fromkeys(uri.rstrip("/") for text in texts for uri in apt.uris(text))
+            named = {apt.key(uri) for uri in (*sources, *(uri for text in texts for uri in apt.listed(text)))}
+            archives = apt.mirrored(file["content"])
+            for upstream, url, path in archives:
+                there = dict.fromkeys((*apt.listed(self.tree.read(path).text), *sources))
+                behind = [uri for uri in there if apt.key(uri) == apt.key(upstream)]
+                if behind:
+                    yield {"path": path, "content": apt.list_of(url, behind), "merge": "none"}
+            upstreams = [upstream for upstream, _url, _path in archives]
+            if paths and upstreams and not named & set(map(apt.key, upstreams)):
+                warnings.append(f"no source of {folder} is what the mirror mirrors ({', '.join(upstreams)}), so apt does not use it")
+            yield from ({"path": path, "content": file["content"], "merge": "apt"} for path in paths)
+
+    def _fitting(self, pattern: str, known: Iterable[str]) -> list[str]:
+        """The files that fit a pattern, and those that did when they were configured."""
+        there = {*self.tree.glob(pattern), *fnmatch.filter(known, pattern)}
+        return sorted(path for path in there if not os.path.basename(path).startswith(apt.OURS))
 
     def absent(self) -> Plan:
         """Put back every file that was ever written, and forget. Raises ConfigError."""

@@ -51,8 +51,11 @@ options:
           - V(environment) does, too, but keeps trusted what the file merged as V(pip) trusts.
           - V(pip) sets the same options and keeps all other lines; C(trusted-host) is added to.
           - V(uv) adds the C([[index]]) and keeps all other lines.
+          - V(apt) is about all sources in the folder O(files[].path), such as C(/etc/apt). Each line of O(files[].content) is an archive,
+            the mirror's URL of it, and a name. Sources of the archive are led to a list of mirrors, C(mirrors/nearby-<name>.list), with
+            the archive behind the mirror; lists of mirrors that name the archive get the mirror in front. All else stays.
         type: str
-        choices: [none, environment, pip, uv]
+        choices: [none, environment, pip, uv, apt]
         default: none
       shadowed_by:
         description: Files that, when they exist, the client reads instead of this one; a warning says so.
