@@ -27,6 +27,7 @@ NOTE = "<!-- Made by tools/reference.py; edit what it reads, and run it again. -
 EXAMPLE = [
     {"type": "pypi", "upstream": "https://index.example.org", "origins": ["https://files.example.org"]},
     {"type": "golang", "upstream": "https://proxy.example.org"},
+    {"type": "deb", "name": "debian", "upstream": "http://archive.example.org/debian", "suites": ["stable", "stable-updates"]},
     {"type": "generic", "name": "tools", "upstream": "https://downloads.example.org/tools", "immutable": [r"v[0-9.]+/.*"]},
 ]
 

@@ -18,6 +18,11 @@ ONE_LINE = re.compile(r"(\s*deb(?:-src)?\s+(?:\[[^\]]*\]\s+)?)(\S+)(?:\s+(\S+))?
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/\S*")
 MIRRORED = "mirror+file:"
 OURS = "nearby-"
+SETTINGS = "apt.conf.d/90nearby-mirrors"
+# While one mirror of a list is away, retries keep apt 3.0 from the next one for long, and apt 2.6 for ever.
+FAIL_OVER = """// What cannot be had from a mirror is asked of the next one in its list, and not of the same one again.
+Acquire::Retries "0";
+"""
 
 
 def folder(suite: str) -> str:

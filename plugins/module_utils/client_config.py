@@ -591,7 +591,9 @@ class Keeper:
                 if behind:
                     yield {"path": path, "content": apt.list_of(url, behind), "merge": "none"}
             upstreams = [upstream for upstream, _url, _path in archives]
-            if paths and upstreams and not named & set(map(apt.key, upstreams)):
+            if named & set(map(apt.key, upstreams)):
+                yield {"path": f"{folder}/{apt.SETTINGS}", "content": apt.FAIL_OVER, "merge": "none"}
+            elif paths and upstreams:
                 warnings.append(f"no source of {folder} is what the mirror mirrors ({', '.join(upstreams)}), so apt does not use it")
             yield from ({"path": path, "content": file["content"], "merge": "apt"} for path in paths)
 

@@ -302,7 +302,10 @@ LEFT = {
     "refused": ({"configure_mirrors_url": DEAD}, "GET http://127.0.0.1:1/mirror.json failed: the connection was refused."),
     "no-document": ({"configure_mirrors_url": "MIRROR/none"}, "MIRROR/none/mirror.json answered 404, not a mirror document."),
     "later": ({"configure_mirrors_url": "MIRROR/later"}, "MIRROR/later/mirror.json has version 2, and this release"),
-    "useless": ({"configure_mirrors_url": "MIRROR/useless"}, "has no site that a client on this node can use (supported: pypi, golang)."),
+    "useless": (
+        {"configure_mirrors_url": "MIRROR/useless"},
+        "has no site that a client on this node can use (supported: pypi, golang, deb).",
+    ),
     "dead-index": ({"configure_mirrors_url": "MIRROR/broken"}, "GET MIRROR/broken/pypi/simple/pip/ answered 502."),
     "dead-fqdn": ({"mirror_fqdn": "127.0.0.1:1"}, "the connection was refused."),
     "dead-info": ({"mirror_info": {"pypi": {"url": DEAD + "/simple"}}}, "GET http://127.0.0.1:1/simple/pip/ failed"),

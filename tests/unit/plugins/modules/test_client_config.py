@@ -211,6 +211,7 @@ def test_sources_are_led_to_the_mirror_and_put_back(root: Path) -> None:
     rows = {"sources.list": "one line", "sources.list.d/debian.sources": "deb822", "mirrors/debian.list": "a list of mirrors"}
     assert {path: (apt / path).read_text() for path in rows} == {path: APT_ROWS[row][1] for path, row in rows.items()}
     assert (apt / "sources.list.d/off.list.disabled").read_text() == ONE_LINE
+    assert (apt / "apt.conf.d/90nearby-mirrors").read_text().endswith('Acquire::Retries "0";\n')
     assert not run(root, wanted).changed
     run(root, None)
     assert snapshot(root) == before
