@@ -21,6 +21,7 @@ from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head,
 
 MAX_INDEX, MAX_PACKAGES = MEBIBYTE, 64 * MEBIBYTE  # of an index as it comes and unpacked, for one package to try
 FILES = re.compile(r"^ ([0-9a-f]{64})[ \t]+([0-9]+)[ \t]+(\S+)$", re.MULTILINE)
+APT_READS = re.compile(r"(?!(?:.+/)?debian-installer/)(?:.+/)?Packages(?:\.[gx]z)?")
 UNPACK: dict[str, Callable[[bytes], bytes]] = {
     "Packages": bytes,
     "Packages.gz": lambda body: zlib.decompressobj(wbits=31).decompress(body, MAX_PACKAGES),
@@ -67,7 +68,7 @@ def _releases(probe: Probe) -> list[Release]:
 
 def _index(probe: Probe, release: Release, wanted: Callable[[str, int], bool]) -> tuple[tuple[str, int, str], Response] | None:
     """The smallest of the wanted indices that is there."""
-    tried = [file for file in release.files if wanted(file[2].rpartition("/")[2], file[1])][:ATTEMPTS]
+    tried = [file for file in release.files if wanted(file[2], file[1])][:ATTEMPTS]
     answers = ((file, probe.get(f"{probe.site.index}{folder(release.suite)}{file[2]}")) for file in tried)
     return next(((file, response) for file, response in answers if response.status == 200), None)
 
@@ -75,7 +76,7 @@ def _index(probe: Probe, release: Release, wanted: Callable[[str, int], bool]) -
 def _package(probe: Probe) -> tuple[str, str]:
     """The smallest package's path and digest, of the smallest list of packages. Raises Skip."""
     for release in _releases(probe):
-        found = _index(probe, release, lambda name, size: name in UNPACK and 64 < size < MAX_INDEX)
+        found = _index(probe, release, lambda path, size: bool(APT_READS.fullmatch(path)) and 64 < size < MAX_INDEX)
         if found is None:
             continue
         (_digest, _size, path), response = found
@@ -137,7 +138,7 @@ def indices(probe: Probe) -> Verdict:
     """An index of each suite has the digest that its Release says, by its path and by that digest."""
     seen = []
     for release in _releases(probe):
-        found = _index(probe, release, lambda name, size: 0 < size < MAX_INDEX)
+        found = _index(probe, release, lambda _path, size: 0 < size < MAX_INDEX)
         if found is None:
             continue
         (digest, _size, path), response = found

@@ -35,6 +35,7 @@ INDICES = {
     "main/binary-all/Packages": PACKAGES,  # as in real archives, it is named and not there
     "main/binary-all/Packages.gz": gzip.compress(PACKAGES, mtime=0),
     "main/binary-all/Packages.xz": lzma.compress(PACKAGES),
+    "main/debian-installer/binary-all/Packages": b"Filename: none.udeb\nSize: 1\nSHA256: 0\n" + b" " * 50,  # not for apt
     "main/binary-all/Release": b"Component: main\n",
 }
 
@@ -61,7 +62,12 @@ BODIES: dict[str, bytes] = {
     "dists/stable/InRelease": signed(release("stable")),
     "flat/Release": release("flat", more="").encode(),
     "flat/Release.gpg": SIGNATURE.encode(),
-    **{f"{at}{path}": body for at in ("dists/stable/", "flat/") for path, body in INDICES.items() if not path.endswith("Packages")},
+    **{
+        f"{at}{path}": body
+        for at in ("dists/stable/", "flat/")
+        for path, body in INDICES.items()
+        if not path.endswith("binary-all/Packages") or "installer" in path
+    },
     **{f"dists/stable/main/binary-all/by-hash/SHA256/{digest(body)}": body for body in INDICES.values()},
     **POOL,
 }
