@@ -10,8 +10,8 @@ version_added: 0.1.0
 short_description: Resolves a mirror's sites to routes
 description:
   - Turns C(mirror_sites) as an operator writes them into resolved sites, each with its routes.
-  - The upstream of a site is its O(ignore:upstream) in the inventory, else the type's default repository in the
-    package-url type definitions, read from C(packageurl-python).
+  - The upstream of a site is its O(ignore:upstream) in the inventory, else for V(deb) one of O(archives), else the type's default
+    repository in the package-url type definitions, read from C(packageurl-python).
 options:
   _terms:
     description: The sites, as one list of types (strings) and dictionaries.
@@ -33,6 +33,11 @@ options:
     description: The mirror's own base URL, without a trailing slash, for links in pages whose clients need them whole.
     type: str
     default: ""
+  archives:
+    description: What M(nearby.mirrors.mirror_preflight) returned in C(archives), for sites of the type V(deb) without an upstream.
+    type: list
+    elements: dict
+    default: []
 requirements:
   - packageurl-python
 """
@@ -79,6 +84,7 @@ class LookupModule(LookupBase):
                 self.get_option("own_addresses"),
                 self.get_option("own_port"),
                 self.get_option("own_url"),
+                self.get_option("archives"),
             )
         except SiteError as error:
             raise AnsibleLookupError(str(error)) from error

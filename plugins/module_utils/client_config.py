@@ -32,6 +32,8 @@ from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
+from . import apt
+
 tomllib: ModuleType | None
 try:
     import tomllib
@@ -40,7 +42,7 @@ except ImportError:  # Python 3.10 and older
 
 VERSION = 1
 LISTS = ("trusted-host",)
-EXISTING = ("rpm",)  # what is merged into files that are there, and makes none
+EXISTING = ("apt", "rpm")  # what is merged into files that are there, and makes none
 MAX_LINKS = 16
 
 
@@ -329,6 +331,7 @@ MERGES: dict[str, Callable[[str, str, str], str]] = {
     "rpm": merge_rpm,
     "cargo": merge_cargo,
     "maven": merge_maven,
+    "apt": apt.merge_apt,
 }
 
 
@@ -505,11 +508,9 @@ class Tree:
             real = self.real(os.path.normpath(real)[len(self.root) :])
         raise ConfigError(f"{real[len(self.root) :]} is a loop of symbolic links")
 
-    def names(self, folder: str) -> list[str]:
-        """What is in a folder; nothing where there is none."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return os.listdir(os.path.dirname(self.real(f"{folder}/.x")))
-        return []
+    def glob(self, pattern: str) -> list[str]:
+        """The files that fit a pattern, as `read` wants them."""
+        return [path[len(self.root) :] for path in sorted(glob.glob(glob.escape(self.root) + pattern))]
 
     def exists(self, path: str) -> bool:
         return os.path.lexists(self.real(path))
@@ -674,8 +675,8 @@ class Keeper:
         warnings: list[str] = []
         trusted: list[str] = []
         wanted: list[str] = []
-        for path, file in [(path, file) for given in files for path, file in self._each(given, state["files"])]:
-            merge, ours = file["merge"], file["content"]
+        for file in self._expanded(files, state["files"], warnings):
+            path, merge, ours = self.tree.absolute(file["path"]), file["merge"], file["content"]
             if file.get("needs") and not self.tree.exists(file["needs"]):
                 state["files"].pop(path, None)  # what it was part of is gone, and it with that
                 continue
@@ -712,7 +713,8 @@ class Keeper:
             changes.append(Change(path, current, after, "written"))
             record = state["files"].setdefault(path, {"before": current.as_json(), "written": []})
             record["ours"] = ours
-            if after.digest not in record["written"]:
+            # What somebody else's edit is part of is not ours: it is to be kept the next time, too.
+            if after.digest not in record["written"] and not (edited and merge not in ("none", "environment")):
                 record["written"].append(after.digest)
         for path in [path for path in state["files"] if path not in wanted]:
             changes += self._restore(path, state["files"].pop(path), warnings)
@@ -729,14 +731,41 @@ class Keeper:
             changes.insert(0, Change(self.state_path, self.tree.read(self.state_path), after, "recorded"))
         return self._checked(Plan(changes, warnings, folders, []))
 
-    def _each(self, file: Mapping[str, Any], known: Iterable[str]) -> list[tuple[str, Mapping[str, Any]]]:
-        """The file by its path; one whose path is a pattern by all that this matches, and by what of it was written before."""
-        path = self.tree.absolute(file["path"])
-        if file["merge"] not in EXISTING:
-            return [(path, file)]
-        folder, pattern = os.path.split(path)
-        there = {f"{folder}/{name}" for name in self.tree.names(folder)}
-        return [(path, file) for path in sorted(fnmatch.filter(there.union(known), f"{glob.escape(folder)}/{pattern}"))]
+    def _expanded(self, files: Iterable[Mapping[str, Any]], known: Mapping[str, Any], warnings: list[str]) -> Iterator[Mapping[str, Any]]:
+        """The files, with all that fit it in the place of a pattern, and those of apt in the place of its folder."""
+        for file in files:
+            if file["merge"] == "apt":
+                yield from self._of_apt(file, known, warnings)
+            elif file["merge"] == "rpm":
+                yield from ({**file, "path": path} for path in self._fitting(self.tree.absolute(file["path"]), known))
+            else:
+                yield file
+
+    def _of_apt(self, file: Mapping[str, Any], known: Mapping[str, Any], warnings: list[str]) -> Iterator[Mapping[str, Any]]:
+        """A list of mirrors for each archive that is mirrored, and the sources."""
+        folder = self.tree.absolute(file["path"])
+        paths = [path for pattern in (*apt.SOURCES, apt.LISTS) for path in self._fitting(f"{folder}/{pattern}", known)]
+        texts = [self.tree.read(path).text for path in paths]
+        texts += [Entry.from_json(known[path]["before"]).text for path in paths if path in known]
+        sources = dict.fromkeys(uri.rstrip("/") for text in texts for uri in apt.uris(text))
+        named = {apt.key(uri) for uri in (*sources, *(uri for text in texts for uri in apt.listed(text)))}
+        archives = apt.mirrored(file["content"])
+        for upstream, url, path in archives:
+            there = dict.fromkeys((*apt.listed(self.tree.read(path).text), *sources))
+            behind = [uri for uri in there if apt.key(uri) == apt.key(upstream)]
+            if behind:
+                yield {"path": path, "content": apt.list_of(url, behind), "merge": "none"}
+        upstreams = [upstream for upstream, _url, _path in archives]
+        if named & set(map(apt.key, upstreams)):
+            yield {"path": f"{folder}/{apt.SETTINGS}", "content": apt.FAIL_OVER, "merge": "none"}
+        elif paths and upstreams:
+            warnings.append(f"no source of {folder} is what the mirror mirrors ({', '.join(upstreams)}), so apt does not use it")
+        yield from ({"path": path, "content": file["content"], "merge": "apt"} for path in paths)
+
+    def _fitting(self, pattern: str, known: Iterable[str]) -> list[str]:
+        """The files that fit a pattern, and those that did when they were configured."""
+        there = {*self.tree.glob(pattern), *fnmatch.filter(known, pattern)}
+        return sorted(path for path in there if not os.path.basename(path).startswith(apt.OURS))
 
     def absent(self) -> Plan:
         """Put back every file that was ever written, and forget. Raises ConfigError."""

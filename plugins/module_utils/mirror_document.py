@@ -70,7 +70,7 @@ def build(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, 
         "url": url,
         "engine": engine,
         "sites": [
-            {key: site[key] for key in ("name", "type", "path", "upstream", "origins", "index", "probe")}
+            {key: site[key] for key in ("name", "type", "path", "upstream", "origins", "index", "probe", "suites")}
             | {
                 "representations": site["offered"],
                 "routes": [{key: route[key] for key in ("name", "kind", "path", "target", "id")} for route in site["routes"]],
@@ -91,9 +91,9 @@ def offer(index: str) -> dict[str, Any]:
 
 
 def from_document(document: Any, base: str, types: Iterable[str], where: str) -> dict[str, Any]:
-    """`{url, name, indexes: {type: {url, host, plain, probe, upstream}}, sites: [{type, url, upstream}]}` of a mirror document.
+    """`{url, name, indexes: {type: {url, host, plain, probe, upstream}}}` of a mirror document; the first site of a type counts.
 
-    The first site of a type is its index; `sites` are all that clients can use.
+    Where clients use all sites of a type, its entry has them in `sites`, `{name, url, upstream}` each.
     `base` is the URL that the document was fetched from; without one the document's own `url` counts. Raises BadInput.
     """
     if not isinstance(document, Mapping):
@@ -107,10 +107,9 @@ def from_document(document: Any, base: str, types: Iterable[str], where: str) ->
         raise BadInput(f"{where} is not a mirror document: sites is not a list of objects")
     base = checked_url(base or document.get("url", ""), "the base URL" if base else f"url in {where}")
     indexes: dict[str, Any] = {}
-    usable: list[dict[str, str]] = []
     for site in sites:
         kind, index = site.get("type"), site.get("index")
-        if kind not in types or not index:
+        if kind not in types or not index or kind in indexes and not _known(kind).together:
             continue
         if not isinstance(index, str) or not index.startswith("/") or not _PATH.fullmatch(index):
             raise BadInput(f"{where} has a site with the index {index!r}, which is not a plain path")
@@ -118,11 +117,14 @@ def from_document(document: Any, base: str, types: Iterable[str], where: str) ->
         if not re.fullmatch(r"(?:(?!\.)[A-Za-z0-9@!._~-]+(?:/(?!\.)[A-Za-z0-9@!._~-]+)*)?", probe):
             raise BadInput(f"{where} has a site with the probe {probe!r}, which is not a project's name")
         upstream = checked_url(site["upstream"], f"an upstream in {where}") if site.get("upstream") else ""
-        indexes.setdefault(kind, dict(offer(base + index), probe=probe, upstream=upstream))
-        usable.append({"type": kind, "url": base + index, "upstream": upstream})
+        known = indexes.setdefault(kind, dict(offer(base + index), probe=probe, upstream=upstream))
+        if _known(kind).together:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", str(site.get("name"))) or not upstream:
+                raise BadInput(f"{where} has a site with the name {site.get('name')!r} and the upstream {upstream!r}, and needs both")
+            known.setdefault("sites", []).append({"name": site["name"], "url": base + index, "upstream": upstream})
     if not indexes:
         raise BadInput("{} has no site that a client on this node can use (supported: {})".format(where, ", ".join(types)))
-    return {"url": base, "name": str(document.get("name") or urlsplit(base).netloc), "indexes": indexes, "sites": usable}
+    return {"url": base, "name": str(document.get("name") or urlsplit(base).netloc), "indexes": indexes}
 
 
 def from_mirror_info(info: Any, types: Iterable[str], where: str) -> dict[str, Any]:
@@ -144,7 +146,7 @@ def from_mirror_info(info: Any, types: Iterable[str], where: str) -> dict[str, A
     if not indexes:
         raise BadInput("{} has no entry that a client on this node can use (supported: {})".format(where, ", ".join(types)))
     first = urlsplit(next(iter(indexes.values()))["url"])
-    return {"url": f"{first.scheme}://{first.netloc}", "name": first.netloc, "indexes": indexes, "sites": []}
+    return {"url": f"{first.scheme}://{first.netloc}", "name": first.netloc, "indexes": indexes}
 
 
 def fetch(base: str, get: Callable[..., Response], types: Iterable[str]) -> dict[str, Any]:

@@ -18,7 +18,10 @@ from urllib.parse import urlsplit
 
 from .catalogue import ECOSYSTEMS, Ecosystem, Route
 
-OPTIONS = {"name", "type", "path", "upstream", "origins", "probe", "lifetime", "immutable", "query", "representations", "posts"}
+OPTIONS = {
+    *("name", "type", "path", "upstream", "origins", "probe", "lifetime"),
+    *("immutable", "query", "representations", "posts", "suites"),
+}
 RESERVED_PATHS = {"/", "/health/", "/mirror.json/"}
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -110,6 +113,26 @@ def file_paths(path: str, origins: Iterable[str]) -> dict[str, str]:
     return paths
 
 
+def own_archive(site: Mapping[str, Any], archives: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Which of the mirror host's own apt sources a site is about, by its suites and its name; empty where none is."""
+    wanted = set(check_suites(site))
+    fitting = [archive for archive in archives if wanted <= set(archive["suites"])]
+    named = [archive for archive in fitting if archive["url"].endswith(f"/{site['name']}")]
+    return (named or (fitting if wanted else []) or [{}])[0]
+
+
+def check_suites(site: Mapping[str, Any]) -> list[str]:
+    """A site's ``suites``. Raises :class:`SiteError`."""
+    suites = site.get("suites", [])
+    if not isinstance(suites, list):
+        raise SiteError(f"Site '{site['name']}': suites is not a list; write a list, such as [stable, stable-updates].")
+    word = "[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
+    for suite in suites:
+        if not isinstance(suite, str) or not re.fullmatch(rf"/|{word}(?:/{word})*/?", suite):
+            raise SiteError(f"Site '{site['name']}': suite '{suite}' is none that apt could ask a mirror for; correct it.")
+    return suites
+
+
 def spellings(url: str) -> list[str]:
     """A URL, and the same with its scheme's own port in it, which some registries write."""
     origin = origin_of(url)
@@ -158,6 +181,9 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
         raise SiteError(f"Site '{name}': lifetime '{lifetime}' is not a number of seconds from 1 up; correct it.")
     if site.get("immutable") and ecosystem.type != "generic":
         raise SiteError(f"Site '{name}': type '{ecosystem.type}' knows itself which paths never change; take immutable out.")
+    if "suites" in site and ecosystem.type != "deb":
+        raise SiteError(f"Site '{name}': type '{ecosystem.type}' has no suites; take suites out.")
+    suites = check_suites(site)
     if not isinstance(site.get("query", False), bool):
         raise SiteError(f"Site '{name}': query is neither true nor false; set one of them.")
     if not isinstance(site.get("posts", False), bool):
@@ -218,9 +244,10 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
         "path": path,
         "upstream": upstream,
         "origins": origins,
-        "discover": ecosystem.linked and "origins" not in site,
+        "suites": suites,
+        "discover": ecosystem.linked and "origins" not in site or bool(suites),
         "index": "" if ecosystem.index is None else f"{path}{ecosystem.index}",
-        "probe": site.get("probe", ecosystem.probe),
+        "probe": site.get("probe", next((suite for suite in suites if not suite.endswith("/")), ecosystem.probe)),
         "serial_header": ecosystem.serial_header,
         "mirror_info": ecosystem.mirror_info,
         "representations": [{"name": r.name, "media_types": list(r.media_types), "accept": r.accept} for r in ecosystem.representations],
@@ -237,12 +264,14 @@ def resolve_sites(
     own_addresses: Iterable[str],
     own_port: int,
     own_url: str = "",
+    archives: Iterable[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """All sites of a mirror, resolved.
 
     ``default_upstream`` gives the default repository URL of a type, or None.
     ``discovered`` maps a site's name to what :mod:`linked_origins` returned for it.
     ``own_addresses`` are the names and addresses of this mirror, which no site may have as its upstream.
+    ``archives`` are those that the mirror host's apt sources name, `{url, suites}`, for sites of the type deb.
     ``own_url`` is scheme://host[:port] of this mirror, for links that have to be whole.
     Raises :class:`SiteError`.
     """
@@ -252,7 +281,15 @@ def resolve_sites(
     sites: list[dict[str, Any]] = []
     for position, entry in enumerate(entries):
         site = as_dict(entry, position)
-        given = site.get("upstream") or default_index(ECOSYSTEMS[site["type"]], default_upstream(site["type"]))
+        archive = own_archive(site, archives) if site["type"] == "deb" and not site.get("upstream") else {}
+        site = {"suites": archive["suites"], **site} if archive else site
+        default = default_index(ECOSYSTEMS[site["type"]], default_upstream(site["type"]))
+        given = site.get("upstream") or archive.get("url") or default
+        if not given and site["type"] == "deb":
+            raise SiteError(
+                f"Site '{site['name']}': no apt source of the mirror host has its suites, or ends in /{site['name']};"
+                " set upstream: for it in mirror_sites."
+            )
         if not given:
             raise SiteError(f"Site '{site['name']}': type '{site['type']}' has no default upstream; set upstream: for it in mirror_sites.")
         upstream = check_url(site["name"], "upstream", given)

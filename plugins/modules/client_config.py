@@ -56,6 +56,10 @@ options:
             makes no file, and leaves alone repositories with credentials, a C(metalink) or a C(mirrorlist).
           - V(cargo) adds the tables, in the place of those that have their names, and keeps all others.
           - V(maven) adds the C(<mirror>) and keeps all else.
+          - V(apt) is about all sources in the folder O(files[].path), such as C(/etc/apt). Each line of O(files[].content) is an archive,
+            the mirror's URL of it, and a name. Sources of the archive are led to a list of mirrors, C(mirrors/nearby-<name>.list), with
+            the archive behind the mirror; lists of mirrors that name the archive get the mirror in front. All else stays.
+            C(apt.conf.d/90nearby-mirrors) has apt ask the next mirror of a list instead of the same one again.
         type: str
         choices: [none, environment, pip, uv, npm, rpm, cargo, maven]
         default: none

@@ -12,6 +12,8 @@ short_description: Tells which origins a registry's index links to
 description:
   - Asks each registry for the index page of one project, and tells to which origins its absolute links lead, and which
     representations it offers. A registry of type V(cargo) tells in C(config.json) where its crates are.
+    representations it offers.
+  - Asks an archive of the type V(deb) whether it has the suites of its site.
   - It runs on the mirror, because what counts is what the mirror can reach.
   - If a registry cannot be read it fails, and says which variable to set instead.
 options:
@@ -37,6 +39,11 @@ options:
         description: A project that the registry has. If it is empty, V(pip) is taken for a site of type V(pypi).
         type: str
         default: ''
+      suites:
+        description: Suites that a registry of the type V(deb) has to have.
+        type: list
+        elements: str
+        default: []
 extends_documentation_fragment:
   - nearby.mirrors.http
   - nearby.mirrors.http.read_only
@@ -94,6 +101,7 @@ def main() -> None:
         "type": {"type": "str", "required": True},
         "upstream": {"type": "str", "required": True},
         "probe": {"type": "str", "default": ""},
+        "suites": {"type": "list", "elements": "str", "default": []},
     }
     module = AnsibleModule(
         argument_spec={

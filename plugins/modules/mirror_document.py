@@ -86,14 +86,11 @@ mirror:
         - By ecosystem, the index to use, with the keys C(url), C(host) (with its port, if there is one), C(plain)
           (true where there is no TLS), C(probe) (the project that was asked for) and C(upstream) (what the index is a mirror of,
           if that is known).
+        - Where clients use all sites of a type, C(sites) has them, with the keys C(name), C(url) and C(upstream).
       type: dict
     left_out:
-      description: By ecosystem, what is wrong with an index that does not answer; clients of it stay as they are, with a warning.
+      description: By ecosystem, what is wrong with an index that does not answer; its clients are not pointed at it, with a warning.
       type: dict
-    sites:
-      description: All sites that a client can use, in their order, with the keys C(type), C(url) and C(upstream).
-      type: list
-      elements: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -127,7 +124,7 @@ def main() -> None:
         )
         result["usable"] = True
         for kind, why in result["mirror"]["left_out"].items():
-            module.warn(f"The mirror's index for {kind} is left out, and its clients stay as they are: {why}.")
+            module.warn(f"The mirror's index for {kind} is left out, and its clients are not pointed at it: {why}.")
     except BadInput as error:
         result["reason"] = str(error)
         module.fail_json(msg=f"{error}; nothing was changed.", **result)

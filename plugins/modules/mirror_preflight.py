@@ -88,12 +88,26 @@ ca_sha256:
   description: The SHA-256 of O(ca_path), empty where it cannot be read.
   type: str
   returned: always
+archives:
+  description: The Debian-style archives that this host's own apt sources name, in their order.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    url:
+      description: The archive, without a trailing slash. Of a list of mirrors the last one.
+      type: str
+    suites:
+      description: The suites that the host takes from there.
+      type: list
+      elements: str
 free:
   description: Bytes that are free on the filesystem of the cache, or that the cache takes there and would give back.
   type: int
   returned: always
 """
 
+import glob
 import hashlib
 import os
 import pwd
@@ -103,6 +117,7 @@ from collections.abc import Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.apt import SOURCES, archives
 from ..module_utils.engines import refusals
 from ..module_utils.host import can_listen, cannot_hold, free_bytes, listeners, running_pid, used_bytes
 
@@ -122,6 +137,18 @@ def sha256(path: str) -> str:
             return hashlib.sha256(file.read()).hexdigest()
     except OSError:
         return ""
+
+
+def read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def own_archives(config: str = "/etc/apt") -> list[dict]:
+    return archives((read(path) for pattern in SOURCES for path in sorted(glob.glob(os.path.join(config, pattern)))), read)
 
 
 def problems(params: dict, own_pid: int, free: int) -> list[str]:
@@ -192,6 +219,7 @@ def main() -> None:
     # A full cache is no full disk: the server makes room when it has to.
     free = free_bytes(module.params["cache_path"]) + used_bytes(module.params["cache_path"])
     result = {"changed": False, "running": bool(own_pid), "free": free, "ca_sha256": sha256(module.params["ca_path"])}
+    result["archives"] = own_archives()
     found = problems(module.params, own_pid, free)
     if found:
         module.fail_json(msg=" ".join(found), **result)

@@ -25,6 +25,7 @@ SITES = [
     {"name": "rpm", "type": "rpm", "upstream": "https://rpm.example.org/pub"},
     {"name": "cargo", "type": "cargo", "upstream": "https://crates.example.org", "origins": ["https://files.example.org"]},
     {"name": "maven", "type": "maven", "upstream": "https://repository.example.org/maven2"},
+    {"name": "debian", "type": "deb", "upstream": "http://archive.example.org/debian"},
     {"name": "asked", "type": "generic", "upstream": "https://asked.example.org", "query": True, "immutable": [r"v[0-9.]+/.*"]},
 ]
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from .cargo import CARGO
+from .deb import DEB
 from .ecosystem import Ecosystem, Representation, Route
 from .generic import GENERIC
 from .golang import GOLANG
@@ -14,6 +15,6 @@ from .npm import NPM
 from .pypi import PYPI
 from .rpm import RPM
 
-ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, NPM, RPM, GOLANG, CARGO, MAVEN, GENERIC)}
+ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, NPM, DEB, RPM, GOLANG, CARGO, MAVEN, GENERIC)}
 
 __all__ = ["ECOSYSTEMS", "Ecosystem", "Representation", "Route"]

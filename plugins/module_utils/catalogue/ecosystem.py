@@ -56,6 +56,7 @@ class Ecosystem:
     ``whole_links``    True where clients need whole URLs for links: they then name the mirror, else only a path on it.
     ``not_offered``    what stands before a link in a body to what no mirror offers: it then leads to where the mirror has nothing.
     ``serial_header``  response header that counts the registry's generations.
+    ``together``       True where clients use all sites of the type, and not the first alone.
     ``mirror_info``    key in Zuul's ``zuul_site_mirror_info``.
     """
 
@@ -70,6 +71,7 @@ class Ecosystem:
     whole_links: bool = False
     not_offered: tuple[str, ...] = ()
     serial_header: str = ""
+    together: bool = False
     mirror_info: str = ""
     representations: tuple[Representation, ...] = field(default_factory=tuple)
     routes: tuple[Route, ...] = field(default_factory=tuple)

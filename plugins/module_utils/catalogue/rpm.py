@@ -16,6 +16,7 @@ PACKAGE = r"[^/]+-[0-9][^/-]*-[^/-]+\.[^/.-]+\.d?rpm"
 RPM = Ecosystem(
     type="rpm",
     index="",
+    together=True,
     page="{}/repodata/repomd.xml",
     routes=(
         Route("artifact", "artifact", "", match=rf"(?:.+/)?(?:repodata/[0-9a-f]{{32,128}}-[^/]+|{PACKAGE})"),

@@ -11,11 +11,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..http import Client
-from . import cargo, npm, pypi
+from . import cargo, deb, npm, pypi
 from .base import DiscoveryError, Found
 
 # Types that are not here link to nothing outside their upstream.
-DISCOVERIES: dict[str, Callable[[Client, Mapping[str, Any]], Found]] = {"pypi": pypi.discover, "npm": npm.discover, "cargo": cargo.discover}
+DISCOVERIES: dict[str, Callable[[Client, Mapping[str, Any]], Found]] = {
+    "pypi": pypi.discover,
+    "npm": npm.discover,
+    "deb": deb.discover,
+    "cargo": cargo.discover,
+}
 
 __all__ = ["DiscoveryError", "Found", "discover"]
 

@@ -53,7 +53,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Site:
-    """A site of the mirror document; `representations` are the names of those that upstream offers."""
+    """A site of the mirror document; `representations` are the names of those that upstream offers, `suites` are of type deb alone."""
 
     name: str
     type: str
@@ -62,6 +62,7 @@ class Site:
     index: str = ""
     probe: str = ""
     representations: tuple[str, ...] = ()
+    suites: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, given: Any, where: str) -> Site:
@@ -86,9 +87,12 @@ class Site:
             raise ValueError(f"{where} has representations that are no list")
         if given["type"] == "pypi":
             offered = offered or ["html"]
+        suites = given.get("suites", [])
+        if not isinstance(suites, (list, tuple)):
+            raise ValueError(f"{where} has suites that are no list")
         names = tuple(item["name"] if isinstance(item, Mapping) else str(item) for item in offered)
         texts["upstream"] = texts["upstream"].rstrip("/")
-        return cls(name=given["name"], type=given["type"], representations=names, **texts)
+        return cls(name=given["name"], type=given["type"], representations=names, suites=tuple(map(str, suites)), **texts)
 
 
 @dataclass

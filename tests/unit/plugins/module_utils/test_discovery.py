@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils.discovery import DiscoveryError, Found, discover
-from ansible_collections.nearby.mirrors.plugins.module_utils.http import Headers, Response
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import Headers, HttpError, Response
 
 SITE = {"name": "main", "type": "pypi", "upstream": "https://index.test", "probe": "demo"}
 
@@ -51,6 +51,32 @@ def test_origins(world, name):
     links, expected = LINKS[name]
     world.faults.append(pages("".join(f'<a href="{link}">x</a>' for link in links)))
     assert discover(world, SITE).origins == expected
+
+
+class Archive:
+    """Answers as it is told for each path, else with 404."""
+
+    def __init__(self, **statuses):
+        self.statuses = statuses
+
+    def get(self, url, redirects=0):
+        status = self.statuses.get(url.removeprefix("https://archive.test/debian/dists/").replace("/", "_"), 404)
+        if status == 0:
+            raise HttpError(f"GET {url} failed: the connection was refused")
+        return Response(status, url=url)
+
+
+@pytest.mark.parametrize("name", ["InRelease", "Release"])
+def test_an_archive_that_has_its_suites(name):
+    site = {"name": "debian", "type": "deb", "upstream": "https://archive.test/debian/", "suites": ["stable", "new"]}
+    assert discover(Archive(**{f"stable_{name}": 200, f"new_{name}": 200}), site) == Found()
+    with pytest.raises(DiscoveryError, match="answered 404 where the Release of suite 'new' should be, .*/dists/new/; correct suites: or"):
+        discover(Archive(**{f"stable_{name}": 200}), site)
+    with pytest.raises(DiscoveryError, match="answered 403 where the Release of suite 'stable' should be"):
+        discover(Archive(**{f"stable_{name}": 403}), site)
+    with pytest.raises(DiscoveryError, match="refused; let this host reach it, or set another upstream:") as caught:
+        discover(Archive(**{f"stable_{name}": 0}), site)
+    assert str(caught.value).endswith("in mirror_sites for site 'debian'.")
 
 
 def test_links_beside_the_upstreams_path(world):

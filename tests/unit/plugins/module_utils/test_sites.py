@@ -338,6 +338,63 @@ def test_routes_of_one_target_that_are_fresh_for_different_times_are_kept_apart(
     assert ids()["changing"] != ids()["other"] == ids(lifetime=60)["release"]
 
 
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("dists/stable/InRelease", "index"),
+        ("dists/stable/main/binary-amd64/Packages.xz", "index"),
+        ("dists/stable/main/binary-amd64/by-hash/SHA256/0a1b", "artifact"),
+        ("dists/stable/main/binary-amd64/by-hash/SHA256/", "index"),
+        ("pool/main/h/hello/hello_2.10-3_amd64.deb", "artifact"),
+        ("pool/main/h/hello/hello_2.10.orig.tar.gz", "artifact"),
+        ("by-hash/SHA256/0a1b", "artifact"),
+        ("hello_2.10-3_amd64.deb", "artifact"),
+        ("flat/hello_2.10-3_amd64.udeb", "artifact"),
+        ("flat/latest.deb", "index"),
+        ("flat/latest_amd64.deb", "index"),
+        ("flat/Packages", "index"),
+        ("project/trace/master", "index"),
+    ],
+)
+def test_deb_knows_what_never_changes(path, kind):
+    site = {"type": "deb", "name": "debian", "upstream": "http://archive.example.org/debian"}
+    assert routed(resolve([site]), f"/debian/{path}") == (kind, f"http://archive.example.org/debian/{path}")
+
+
+def test_an_index_of_deb_is_fresh_for_a_second_whatever_its_site_says():
+    (site,) = resolve([{"type": "deb", "upstream": "http://archive.example.org", "lifetime": 600}])
+    assert {route["lifetime"] for route in site["routes"] if route["kind"] == "index"} == {1}
+
+
+ARCHIVES = [
+    {"url": "http://more.test/linux/debian", "suites": ["stable"]},
+    {"url": "http://archive.test/debian", "suites": ["stable", "stable-updates"]},
+    {"url": "http://archive.test/debian-security", "suites": ["stable-security"]},
+]
+
+
+@pytest.mark.parametrize(
+    ("site", "url", "suites"),
+    [
+        ({"name": "debian-security"}, "http://archive.test/debian-security", ["stable-security"]),
+        ({"name": "debian"}, "http://more.test/linux/debian", ["stable"]),
+        ({"name": "debian", "suites": ["stable", "stable-updates"]}, "http://archive.test/debian", ["stable", "stable-updates"]),
+        ({"name": "sec", "suites": ["stable-security"]}, "http://archive.test/debian-security", ["stable-security"]),
+        ({"name": "debian", "upstream": "http://mine.test/debian"}, "http://mine.test/debian", []),
+    ],
+)
+def test_deb_takes_its_upstream_from_the_mirror_hosts_own_sources(site, url, suites):
+    (found,) = resolve_sites([{"type": "deb", **site}], DEFAULTS.get, {}, [], 80, archives=ARCHIVES)
+    assert (found["upstream"], found["suites"]) == (url, suites)
+    assert (found["probe"], found["discover"]) == ((suites or [""])[0], bool(suites))
+
+
+@pytest.mark.parametrize("site", [{}, {"name": "ubuntu"}, {"name": "debian", "suites": ["sid"]}])
+def test_deb_without_a_source_that_fits_needs_an_upstream(site):
+    with pytest.raises(SiteError, match="no apt source of the mirror host has its suites.*set upstream: for it in mirror_sites"):
+        resolve_sites([{"type": "deb", **site}], DEFAULTS.get, {}, [], 80, archives=ARCHIVES)
+
+
 def test_generic_knows_what_never_changes():
     sites = resolve(
         [{"name": "tools", "type": "generic", "upstream": "http://host.test", "immutable": [r"v[0-9]+/.+\.tgz"], "lifetime": 60}]
@@ -360,7 +417,7 @@ def test_two_sites_of_one_type():
         ([], "at least one site"),
         ("pypi", "not a list"),
         ([7], r"mirror_sites\[0\] is neither"),
-        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of cargo, generic, golang, maven, npm, pypi, rpm"),
+        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of cargo, deb, generic, golang, maven, npm, pypi, rpm"),
         ([{"type": "pypi", "posts": True}], "nothing is posted to a registry of type 'pypi' that could pass; take posts out"),
         ([NPM | {"posts": "yes"}], "posts is neither true nor false"),
         ([{"type": "pypi", "url": "x"}], "unknown option 'url'"),
@@ -396,6 +453,12 @@ def test_two_sites_of_one_type():
         ([{"type": "generic", "upstream": "http://h.test", "immutable": ['a"']}], "holds a quote"),
         ([{"type": "generic", "upstream": "http://h.test", "immutable": "a"}], "not a list"),
         ([{"type": "generic", "upstream": "http://h.test", "query": "yes"}], "query is neither"),
+        (["deb"], "ends in /deb; set upstream: for it"),
+        ([{"type": "deb", "suites": "stable"}], "suites is not a list"),
+        ([{"type": "deb", "suites": ["../stable"]}], "suite '../stable' is none"),
+        ([{"type": "deb", "suites": ["./"], "upstream": "http://h.test"}], "suite './' is none"),
+        ([{"type": "deb", "suites": [7], "upstream": "http://h.test"}], "suite '7' is none"),
+        ([{"type": "pypi", "suites": ["stable"]}], "type 'pypi' has no suites"),
     ],
 )
 def test_bad_input_gets_one_sentence(sites, sentence):

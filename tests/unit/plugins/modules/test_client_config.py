@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import client_config
+from ansible_collections.nearby.mirrors.plugins.module_utils.apt import merge_apt
 from ansible_collections.nearby.mirrors.plugins.module_utils.client_config import (
     ConfigError,
     Keeper,
@@ -235,6 +236,107 @@ def test_what_leads_past_the_mirror_is_remarked_on() -> None:
         assert remarks("/.cargo/config.toml", "cargo", CARGO) == []
 
 
+DEB822 = """Types: deb
+URIs: http://archive.test/debian
+# http://archive.test/debian
+Suites: stable stable-updates
+Components: main
+Signed-By: /usr/share/keyrings/archive.gpg
+
+Types: deb
+URIs:
+  https://other.test/debian
+  http://archive.test/debian-security/
+Suites: stable-security
+Components: main
+"""
+ONE_LINE = """# deb http://archive.test/debian stable main
+deb [arch=amd64 signed-by=/k.gpg]  https://archive.test/debian/ stable main # http://archive.test/debian
+deb-src http://archive.test/debian-security stable-security main"""
+CLOUD = "# list\nhttps://archive.test/debian\nhttp://second.test/debian\n"
+ARCHIVES = "http://archive.test/debian http://m.test/debian/ debian\nhttp://archive.test/debian-security http://m.test/sec/ sec\n"
+OTHERS = "http://else.test/debian http://n.test/debian/ debian\n"
+LIST, SECURITY = "mirror+file:/etc/apt/mirrors/nearby-debian.list", "mirror+file:/etc/apt/mirrors/nearby-sec.list"
+APT_ROWS = {
+    "deb822": (
+        DEB822,
+        DEB822.replace("URIs: http://archive.test/debian\n", f"URIs: {LIST}\n").replace("http://archive.test/debian-security/", SECURITY),
+    ),
+    "one line": (
+        ONE_LINE,
+        ONE_LINE.replace("https://archive.test/debian/", LIST).replace("http://archive.test/debian-security", SECURITY),
+    ),
+    "a list of mirrors": (CLOUD, CLOUD.replace("https:", "http://m.test/debian/\tpriority:1\nhttps:")),
+    "another archive": (DEB822.replace("archive", "else"), DEB822.replace("archive", "else")),
+    "no newline, windows' line ends": (
+        "URIs: http://archive.test/debian\r\nURIs:http://archive.test/debian",
+        f"URIs: {LIST}\r\nURIs:{LIST}",
+    ),
+    "nothing there": ("", ""),
+}
+
+
+@pytest.mark.parametrize(("there", "wanted"), APT_ROWS.values(), ids=APT_ROWS)
+def test_sources_keep_what_is_not_ours(there: str, wanted: str) -> None:
+    assert merge_apt(there, ARCHIVES) == wanted
+    assert merge_apt(wanted, ARCHIVES, ARCHIVES) == wanted, "merging again changes nothing"
+
+
+def test_what_is_mirrored_no_longer_is_led_back() -> None:
+    assert merge_apt(APT_ROWS["deb822"][1], OTHERS, ARCHIVES) == DEB822.replace("debian-security/", "debian-security")
+    assert merge_apt(APT_ROWS["a list of mirrors"][1], OTHERS, ARCHIVES) == CLOUD
+
+
+def sources(root: Path) -> list[dict]:
+    for path, text in {"sources.list": ONE_LINE, "sources.list.d/debian.sources": DEB822, "mirrors/debian.list": CLOUD}.items():
+        (root / "etc/apt" / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / "etc/apt" / path).write_text(text)
+    (root / "etc/apt/sources.list.d/off.list.disabled").write_text(ONE_LINE)
+    return [{"path": "/etc/apt", "content": ARCHIVES, "merge": "apt"}]
+
+
+def test_sources_are_led_to_the_mirror_and_put_back(root: Path) -> None:
+    wanted = sources(root)
+    before = snapshot(root)
+    assert run(root, wanted).warnings == []
+    apt = root / "etc/apt"
+    assert (apt / "mirrors/nearby-debian.list").read_text() == (
+        "http://m.test/debian/\tpriority:1\nhttps://archive.test/debian\tpriority:2\nhttp://archive.test/debian\tpriority:3\n"
+    ), "behind the mirror is what the node itself had"
+    rows = {"sources.list": "one line", "sources.list.d/debian.sources": "deb822", "mirrors/debian.list": "a list of mirrors"}
+    assert {path: (apt / path).read_text() for path in rows} == {path: APT_ROWS[row][1] for path, row in rows.items()}
+    assert (apt / "sources.list.d/off.list.disabled").read_text() == ONE_LINE
+    assert (apt / "apt.conf.d/90nearby-mirrors").read_text().endswith('Acquire::Retries "0";\n')
+    assert not run(root, wanted).changed
+    run(root, None)
+    assert snapshot(root) == before
+
+
+def test_sources_that_were_edited_or_removed_since(root: Path) -> None:
+    wanted = sources(root)
+    run(root, wanted)
+    edited, removed = root / "etc/apt/sources.list", root / "etc/apt/sources.list.d/debian.sources"
+    edited.write_text(edited.read_text() + "\ndeb http://archive.test/debian new main\n")
+    removed.unlink()
+    run(root, wanted)
+    assert edited.read_text().endswith(f"deb {LIST} new main\n") and edited.read_text().count(LIST) == 2 and not removed.exists()
+    assert not run(root, wanted).changed
+    run(root, [{**wanted[0], "content": OTHERS}])
+    assert "mirror+file" not in edited.read_text() and not (root / "etc/apt/mirrors/nearby-debian.list").exists()
+    run(root, None)
+    assert edited.read_text() == ONE_LINE and removed.read_text() == DEB822
+
+
+def test_sources_of_other_archives_are_left_alone_with_a_warning(root: Path) -> None:
+    sources(root)
+    before = snapshot(root)
+    plan = run(root, [{"path": "/etc/apt", "content": OTHERS, "merge": "apt"}])
+    assert snapshot(root) == before and not plan.changed
+    assert plan.warnings == ["no source of /etc/apt is what the mirror mirrors (http://else.test/debian), so apt does not use it"]
+    assert run(root, [{"path": "/etc/apt", "content": "", "merge": "apt"}]).warnings == []
+    assert run(root, [{"path": "/etc/none", "content": OTHERS, "merge": "apt"}]).warnings == []
+
+
 # -- files ----------------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +446,19 @@ def test_an_edit_in_between_is_never_lost(root: Path) -> None:
     kept.unlink()
     kept.parent.rmdir()
     assert snapshot(root) == before
+
+
+def test_an_edit_outlives_every_later_run(root: Path) -> None:
+    prepare_file(root)
+    run(root, files())
+    pip = root / "etc/pip.conf"
+    pip.write_bytes(pip.read_bytes() + b"\ntimeout = 9\n")
+    run(root, files(PIP_TLS))
+    assert not run(root, files(PIP_TLS)).changed
+    run(root, files())
+    assert b"timeout = 9" in pip.read_bytes()
+    run(root, None)
+    assert b"timeout = 9" in (root / "etc/pip.conf.edited").read_bytes()
 
 
 def test_a_removed_file_is_written_again(root: Path) -> None:

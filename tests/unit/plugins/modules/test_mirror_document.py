@@ -40,8 +40,7 @@ def no_network(url: str, headers=None, **limits) -> Response:
 def test_the_document_is_fetched_once_and_the_index_probed() -> None:
     asked: list[str] = []
     found = find(server(ANSWERS, asked), ["pypi"], BASE + "/")
-    told = [{"type": "pypi", "url": INDEX["url"], "upstream": INDEX["upstream"]}]
-    assert found == {"url": BASE, "name": "m", "indexes": {"pypi": INDEX}, "sites": told, "left_out": {}}
+    assert found == {"url": BASE, "name": "m", "indexes": {"pypi": INDEX}, "left_out": {}}
     assert asked == list(ANSWERS)
 
 
@@ -58,9 +57,7 @@ def test_a_given_document_needs_no_network() -> None:
 
 def test_the_first_site_of_a_type_counts() -> None:
     sites = [{"type": "generic", "index": ""}, SITE, dict(SITE, index="/second/simple/")]
-    found = find(no_network, ["pypi"], BASE, dict(DOCUMENT, sites=sites))
-    assert found["indexes"] == {"pypi": INDEX}
-    assert [site["url"] for site in found["sites"]] == [BASE + "/pypi/simple/", BASE + "/second/simple/"]
+    assert find(no_network, ["pypi"], BASE, dict(DOCUMENT, sites=sites))["indexes"] == {"pypi": INDEX}
 
 
 def test_zuuls_mirror_info_needs_no_document() -> None:
@@ -98,6 +95,28 @@ def test_a_sparse_index_is_asked_for_what_cargo_asks_first() -> None:
     asked: list[str] = []
     assert find(server(answers, asked), ["cargo"], BASE)["indexes"]["cargo"]["url"] == BASE + "/cargo/"
     assert asked == list(answers)
+
+
+DEB = [
+    {"name": name, "type": "deb", "index": f"/{name}/", "probe": probe, "upstream": f"http://archive.test/{name}/"}
+    for name, probe in (("debian", "stable"), ("debian-security", "stable-security"))
+]
+
+
+def test_all_archives_count_and_the_first_is_asked_for_a_suite() -> None:
+    answers = {BASE + "/mirror.json": json.dumps(dict(DOCUMENT, sites=DEB)), BASE + "/debian/dists/stable/InRelease": "signed"}
+    asked: list[str] = []
+    index = find(server(answers, asked), ["pypi", "deb"], BASE)["indexes"]["deb"]
+    assert asked == list(answers)
+    assert index["sites"] == [
+        {"name": name, "url": f"{BASE}/{name}/", "upstream": f"http://archive.test/{name}"} for name in ("debian", "debian-security")
+    ]
+
+
+@pytest.mark.parametrize("change", [{"name": "../x"}, {"name": None}, {"upstream": ""}])
+def test_an_archive_needs_a_name_and_an_upstream(change: dict) -> None:
+    with pytest.raises(BadInput, match="and needs both"):
+        find(no_network, ["deb"], document=dict(DOCUMENT, sites=[DEB[0] | change]))
 
 
 BAD = {
