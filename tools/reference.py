@@ -27,6 +27,7 @@ NOTE = "<!-- Made by tools/reference.py; edit what it reads, and run it again. -
 EXAMPLE = [
     {"type": "pypi", "upstream": "https://index.example.org", "origins": ["https://files.example.org"]},
     {"type": "golang", "upstream": "https://proxy.example.org"},
+    {"type": "gem", "upstream": "https://gems.example.org"},
     {"type": "generic", "name": "tools", "upstream": "https://downloads.example.org/tools", "immutable": [r"v[0-9.]+/.*"]},
 ]
 

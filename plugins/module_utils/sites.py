@@ -41,10 +41,13 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{host}" + ("" if DEFAULT_PORTS.get(parts.scheme) == port else f":{port}")
 
 
-def identity(route: Mapping[str, Any]) -> str:
-    """What a stored body of a route depends on besides its path, in a few letters: it is part of the cache's key."""
-    made = json.dumps([route["target"], route["rewrite"], route["redirects"]], sort_keys=True)
-    return hashlib.sha256(made.encode()).hexdigest()[:8]
+def identity(route: Mapping[str, Any], lifetime: int) -> str:
+    """What a stored body of a route depends on besides its path, in a few letters: it is part of the cache's key.
+
+    Routes that differ in nothing but how long theirs is fresh have one of their own, too; ``lifetime`` is the site's.
+    """
+    made = [route["target"], route["rewrite"], route["redirects"], *([route["lifetime"]] if route["lifetime"] < lifetime else [])]
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def check_url(site: str, option: str, url: object) -> str:
@@ -191,7 +194,7 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
     matched = {route["path"] for route in routes if not route["prefix"]}
     for route in routes:
         route["prefix"] = route["prefix"] and route["path"] not in matched
-        route["id"] = identity(route)
+        route["id"] = identity(route, lifetime)
     offered = site.get("representations", discovered.get("representations", known))
     return {
         "name": name,
@@ -202,6 +205,7 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
         "discover": ecosystem.linked and "origins" not in site,
         "index": "" if ecosystem.index is None else f"{path}{ecosystem.index}",
         "probe": site.get("probe", ecosystem.probe),
+        "here": own_url if ecosystem.whole_links else "",
         "serial_header": ecosystem.serial_header,
         "mirror_info": ecosystem.mirror_info,
         "representations": [{"name": r.name, "media_types": list(r.media_types), "accept": r.accept} for r in ecosystem.representations],

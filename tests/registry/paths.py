@@ -20,12 +20,13 @@ HOUR = 3600
 class Paths:
     """A registry on loopback; what it has, its ``find`` says.
 
-    ``gone`` are paths that answer 410, ``failing`` has it answer 503 to all, ``delay`` is in seconds. What lives for more than an
-    hour has a ``Last-Modified`` as well.
+    ``gone`` are paths that answer 410, ``moved`` tells where those lead that answer 302, ``failing`` has it answer 503 to all,
+    ``delay`` is in seconds. What lives for more than an hour has a ``Last-Modified`` as well.
     """
 
     def __init__(self) -> None:
         self.gone: set[str] = set()
+        self.moved: dict[str, str] = {}
         self.asked: list[tuple[str, int]] = []
         self.failing = False
         self.delay = 0.0
@@ -44,6 +45,10 @@ class Paths:
     def find(self, path: str) -> tuple[bytes, str, int] | None:
         """Body, media type and lifetime in seconds of a path without its first slash and escapes; None where there is nothing."""
         raise NotImplementedError
+
+    def further(self, path: str, body: bytes) -> dict[str, str]:
+        """Headers of what is there, beside those that all registries send."""
+        return {}
 
     @property
     def port(self) -> int:
@@ -72,6 +77,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         found = self.registry.find(unquote(path))
         if self.registry.failing:
             self.answer(503, {"Content-Type": "text/plain; charset=UTF-8"}, b"try again later\n")
+        elif path in self.registry.moved:
+            self.answer(302, {"Location": self.registry.moved[path]}, b"")
         elif found is None or path in self.registry.gone:
             status, why = (410, "gone") if path in self.registry.gone else (404, "not found")
             headers = {"Content-Type": "text/plain; charset=UTF-8", "Cache-Control": "public, max-age=600"}
@@ -84,6 +91,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def send_found(self, body: bytes, media_type: str, lifetime: int) -> None:
         etag = f'"{hashlib.md5(body).hexdigest()}"'
         headers = {"Content-Type": media_type, "ETag": etag, "Cache-Control": f"public, max-age={lifetime}", "Accept-Ranges": "bytes"}
+        headers |= self.registry.further(unquote(self.path.removeprefix("/")), body)
         if lifetime > HOUR:
             headers["Last-Modified"] = formatdate(EPOCH, usegmt=True)
         if etag in self.headers.get("If-None-Match", ""):

@@ -20,6 +20,7 @@ SITES = [
     {"name": "plain", "type": "pypi", "upstream": "http://plain.example.org:8080/root", "origins": ["http://plain.example.org:8080/root"]},
     {"name": "tools", "type": "generic", "upstream": "http://static.example.org/tools", "immutable": [r"v[0-9.]+/.*"]},
     {"name": "golang", "type": "golang", "upstream": "https://proxy.example.org"},
+    {"name": "gem", "type": "gem", "upstream": "https://gems.example.org"},
     {"name": "asked", "type": "generic", "upstream": "https://asked.example.org", "query": True, "immutable": [r"v[0-9.]+/.*"]},
 ]
 

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from .ecosystem import Ecosystem, Representation, Route
+from .gem import GEM
 from .generic import GENERIC
 from .golang import GOLANG
 from .pypi import PYPI
 
-ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, GOLANG, GENERIC)}
+ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, GOLANG, GEM, GENERIC)}
 
 __all__ = ["ECOSYSTEMS", "Ecosystem", "Representation", "Route"]

@@ -51,7 +51,7 @@ class Ecosystem:
     ``lifetime``       seconds for which an index page counts as fresh.
     ``linked``         True where index pages link to files on other origins.
     ``link_prefixes``  what stands before a link in a body, where links may be path-absolute.
-    ``whole_links``    True where clients need whole URLs for links: they then name the mirror, else only a path on it.
+    ``whole_links``    True where clients need whole URLs for links and redirects: they then name the mirror, else only a path on it.
     ``serial_header``  response header that counts the registry's generations.
     ``mirror_info``    key in Zuul's ``zuul_site_mirror_info``.
     """
