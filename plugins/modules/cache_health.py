@@ -18,6 +18,8 @@ description:
     next to those of upstream.
   - Of a site of type V(golang) it looks at the list of one module's versions, and at the files of the newest, which have to be
     whole, with the sums that the checksum database tells. Which database that is says C(GOSUMDB), in the environment or by go itself.
+  - Of a site of type V(gem) it looks at the list of all gems, at the page of one of them, which has to be the one that the list
+    tells, and at the gem that came last, which has to have the digest that its page tells.
   - Of a site of type V(generic) it looks at the prefix, and at a file if C(probe) names one.
 options:
   url:

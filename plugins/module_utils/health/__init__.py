@@ -16,12 +16,13 @@ from typing import Any
 
 from ..http import MEBIBYTE, Client, HttpError
 from ..mirror_document import VERSION
-from . import generic, golang, pypi
+from . import gem, generic, golang, pypi
 from .base import BAD, GOOD, SKIPPED, Options, Probe, Site, Skip, Verdict, bad, expect, good
 
 CHECKS_BY_TYPE: dict[str, tuple[type[Probe], tuple[Callable[..., Verdict], ...]]] = {
     "pypi": (pypi.PypiProbe, pypi.CHECKS),
     "golang": (Probe, golang.CHECKS),
+    "gem": (Probe, gem.CHECKS),
     "generic": (Probe, generic.CHECKS),
 }
 
