@@ -51,14 +51,19 @@ options:
           - V(environment) does, too, but keeps trusted what the file merged as V(pip) trusts.
           - V(pip) sets the same options and keeps all other lines; C(trusted-host) is added to.
           - V(uv) adds the C([[index]]) and keeps all other lines.
+          - V(gem) puts the source in front of those that are there, and keeps all other lines.
         type: str
-        choices: [none, environment, pip, uv]
+        choices: [none, environment, pip, uv, gem]
         default: none
       shadowed_by:
         description: Files that, when they exist, the client reads instead of this one; a warning says so.
         type: list
         elements: path
         default: []
+      instead:
+        description: File that is written instead, where it is there and O(files[].path) is not, since its client reads one of them only.
+        type: path
+        default: ''
   saved:
     description: Folder of the originals; a relative one is below O(home).
     type: path
@@ -134,6 +139,7 @@ def main() -> None:
                     "content": {"type": "str", "required": True},
                     "merge": {"type": "str", "choices": list(MERGES), "default": "none"},
                     "shadowed_by": {"type": "list", "elements": "path", "default": []},
+                    "instead": {"type": "path", "default": ""},
                 },
             },
             "saved": {"type": "path", "required": True},

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from node_lab import BIN, Control, Mirror, Run, document, make_control, snapshot, write_files
 
 TASKS_AT_MOST = 8
@@ -26,17 +27,22 @@ THERE = {
     "etc/hostname": (0o644, "node\n"),
 }
 GO = {"name": "golang", "type": "golang", "path": "/golang/", "index": "/golang/", "upstream": "https://proxy.example.org"}
+GEMS = {"name": "gem", "type": "gem", "path": "/gem/", "index": "/gem/", "upstream": "https://my-gems.example.org"}
 INFO = {"pypi": {"url": "MIRROR/pypi/simple"}}
 
 
 @dataclass(frozen=True)
 class Node:
-    """`variables` and `base` may say MIRROR for the mirror's URL, and ADDRESS for its host and port."""
+    """`variables` and `base` may say MIRROR for the mirror's URL, and ADDRESS for its host and port.
+
+    `wanted` are files that name the index of Python's packages, `further` others that are written.
+    """
 
     variables: dict
     files: dict = field(default_factory=dict)
     wanted: tuple = tuple(SYSTEM)
     base: str = "MIRROR"
+    further: tuple = ()
 
 
 NODES = {
@@ -45,6 +51,12 @@ NODES = {
     "document": Node({"configure_mirrors_document": document("https://mirror.test/a")}, base="https://mirror.test/a"),
     "go": Node({"configure_mirrors_document": document(sites=[*document()["sites"], GO])}, base="http://mirror.test:8080"),
     "go-info": Node({"mirror_info": {**INFO, "golang": {"url": "MIRROR/golang"}}}),
+    "gem": Node(
+        {"configure_mirrors_document": document(sites=[*document()["sites"], GEMS])},
+        {"etc/gemrc": (0o644, ":sources:\n- https://my-gems.example.org/\n- https://x.test/\ngem: --no-document\n")},
+        base="http://mirror.test:8080",
+        further=("etc/gemrc",),
+    ),
     "both": Node({"configure_mirrors_document": document(), "configure_mirrors_url": "MIRROR"}),
     "fqdn": Node({"mirror_fqdn": "ADDRESS", "zuul_site_mirror_fqdn": "wrong.test"}),
     "site-fqdn": Node({"zuul_site_mirror_fqdn": "ADDRESS", "mirror_use_ssl": False}),
@@ -115,7 +127,7 @@ def test_check_mode_shows_all_and_changes_nothing(story: Story, name: str) -> No
     assert story.runs["check"].changed(name)
     assert story.after["check"] == story.after["before"]
     shown = [diff["after_header"] for record in story.runs["check"].of(name) for diff in record["result"].get("diff") or []]
-    assert len(shown) == len(NODES[name].wanted)
+    assert len(shown) == len(NODES[name].wanted) + len(NODES[name].further)
 
 
 @each_node
@@ -141,6 +153,16 @@ def test_go_falls_back_to_what_the_mirror_mirrors(story: Story, name: str, expec
     script = story.text("configured", name, "etc/profile.d/nearby-mirrors.sh") + 'echo "$GOPROXY"'
     shell = subprocess.run(["sh", "-euc", "GOPROXY=\n" + script], capture_output=True, text=True, check=True)
     assert shell.stdout == value + "\n"
+
+
+def test_ruby_asks_the_mirror_for_what_it_mirrors_and_others_for_theirs(story: Story) -> None:
+    read = yaml.safe_load(story.text("configured", "gem", "etc/gemrc"))
+    assert read == {":sources": ["http://mirror.test:8080/gem/", "https://x.test/"], "gem": "--no-document"}
+    lines = story.text("configured", "gem", "etc/nearby-mirrors/environment").splitlines()
+    assert [line for line in lines if line.startswith("BUNDLE")] == [
+        "BUNDLE_MIRROR__MY___GEMS__EXAMPLE__ORG=http://mirror.test:8080/gem/",
+        "BUNDLE_MIRROR__MY___GEMS__EXAMPLE__ORG__FALLBACK_TIMEOUT=3",
+    ]
 
 
 @each_node
@@ -302,7 +324,10 @@ LEFT = {
     "refused": ({"configure_mirrors_url": DEAD}, "GET http://127.0.0.1:1/mirror.json failed: the connection was refused."),
     "no-document": ({"configure_mirrors_url": "MIRROR/none"}, "MIRROR/none/mirror.json answered 404, not a mirror document."),
     "later": ({"configure_mirrors_url": "MIRROR/later"}, "MIRROR/later/mirror.json has version 2, and this release"),
-    "useless": ({"configure_mirrors_url": "MIRROR/useless"}, "has no site that a client on this node can use (supported: pypi, golang)."),
+    "useless": (
+        {"configure_mirrors_url": "MIRROR/useless"},
+        "has no site that a client on this node can use (supported: pypi, golang, gem).",
+    ),
     "dead-index": ({"configure_mirrors_url": "MIRROR/broken"}, "GET MIRROR/broken/pypi/simple/pip/ answered 502."),
     "dead-fqdn": ({"mirror_fqdn": "127.0.0.1:1"}, "the connection was refused."),
     "dead-info": ({"mirror_info": {"pypi": {"url": DEAD + "/simple"}}}, "GET http://127.0.0.1:1/simple/pip/ failed"),
