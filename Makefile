@@ -15,6 +15,8 @@ LINK := .collections/ansible_collections/nearby/mirrors
 
 # A cargo that is there is left alone. Debian 12's own reads no sparse index, and its cargo-web does.
 CARGO := $(if $(shell command -v cargo),,$(if $(filter bookworm,$(shell . /etc/os-release && echo $$VERSION_CODENAME)),cargo-web,cargo))
+# So is an npm.
+NPM := $(if $(shell command -v npm),,npm)
 
 .PHONY: help setup setup-test host quickstart clean-quickstart test test-fast fast-table fast-rest benchmark faults reference build clean
 
@@ -40,7 +42,7 @@ setup-test: .venv/test $(LINK)
 
 host: ## install the Debian packages that the tests need (root)
 	tests/host-packages nginx apache2 faketime wrk golang-go podman runc iptables nftables netavark aardvark-dns openssh-client \
-		mmdebstrap gpg mount debian-archive-keyring ca-certificates dnf createrepo-c rpm $(CARGO) maven gradle
+		mmdebstrap gpg mount debian-archive-keyring ca-certificates dnf createrepo-c rpm $(CARGO) $(NPM) maven gradle ruby bundler
 
 quickstart: setup ## a mirror on this machine at 127.0.0.1:8080, and real installs through it (root)
 	ansible-playbook nearby.mirrors.quickstart
@@ -52,8 +54,8 @@ clean-quickstart: setup ## take off all that quickstart put on this machine (roo
 	tests/host-packages --remove
 	rm -rf .venv .collections
 
-test: setup-test host ## everything: lint, unit, static, behaviour, nodes, scrub, deploy, clients, quickstart, molecule (root)
-	$(BIN)/nox -s lint unit static behaviour nodes scrub deploy clients quickstart molecule
+test: setup-test host ## everything: lint, unit, static, behaviour, protocols, nodes, scrub, deploy, clients, quickstart, molecule (root)
+	$(BIN)/nox -s lint unit static behaviour protocols nodes scrub deploy clients quickstart molecule
 
 test-fast: setup-test ## what needs neither root nor containers, but for the rows of the table that mostly wait
 	tests/host-packages nginx apache2 faketime

@@ -45,7 +45,13 @@ def static(session: nox.Session) -> None:
 @nox.session
 def behaviour(session: nox.Session) -> None:
     """What an HTTP client sees, on loopback; needs the web servers."""
-    session.run("pytest", "tests/behaviour", *session.posargs)
+    session.run("pytest", "tests/behaviour", "--ignore", "tests/behaviour/protocols", *session.posargs)
+
+
+@nox.session
+def protocols(session: nox.Session) -> None:
+    """The same for each registry's own protocol; these mostly wait, so they run side by side."""
+    session.run("pytest", "tests/behaviour/protocols", "-n", "8", "--dist", "loadgroup", *session.posargs)
 
 
 @nox.session

@@ -32,6 +32,7 @@ EXAMPLE = [
     {"type": "maven", "upstream": "https://repository.example.org/maven2"},
     {"type": "cargo", "upstream": "https://crates.example.org", "origins": ["https://files.example.org"]},
     {"type": "deb", "name": "debian", "upstream": "http://archive.example.org/debian", "suites": ["stable", "stable-updates"]},
+    {"type": "gem", "upstream": "https://gems.example.org"},
     {"type": "generic", "name": "tools", "upstream": "https://downloads.example.org/tools", "immutable": [r"v[0-9.]+/.*"]},
 ]
 

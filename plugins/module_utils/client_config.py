@@ -43,6 +43,7 @@ except ImportError:  # Python 3.10 and older
 VERSION = 1
 LISTS = ("trusted-host",)
 EXISTING = ("apt", "rpm")  # what is merged into files that are there, and makes none
+GEM_SOURCES = ":sources:"
 MAX_LINKS = 16
 
 
@@ -322,6 +323,61 @@ def _maven_settings(text: str) -> tuple[list[str], list[str]]:
     return told(element for element in root if element.tag != "mirrors"), told(root.iterfind("mirrors[1]/*"))
 
 
+def merge_gem(base: str, ours: str, old: str = "") -> str:
+    """`base` with our source in front of its own ones; gone are that of `old`, what an earlier run had put in, and the registry that
+    the mirror stands in for, which a comment of `ours` names. All else stays as it is. Raises ConfigError.
+
+    Source: `gem help environment`, "Configuration".
+    """
+    if old:
+        base = base.replace(old[: old.index(GEM_SOURCES)], "")
+    if not base.strip():
+        return ours
+    start, end, entries = _gem_sources(base)
+    gone = [*_gem_urls(ours), *_gem_urls(old), *re.findall(r"(?m)^# In the place of (\S+)$", ours)]
+    kept = [line for url, line in entries if url.rstrip("/") not in [other.rstrip("/") for other in gone]]
+    lines = base.splitlines(keepends=True)
+    head = "".join(lines[:start])
+    if head and not head.endswith("\n"):
+        head += "\n"
+    return head + ours + "".join(kept) + "".join(lines[end:])
+
+
+def _gem_sources(text: str) -> tuple[int, int, list[tuple[str, str]]]:
+    """The lines from and to which `:sources:` is said, the end where it is not, and `(url, line)` of each. Raises ConfigError."""
+    lines = text.splitlines()
+    strange = next((line for line in lines if not re.match(r"---\s*(#|$)|:?[\w-]+:(\s|$)|\s|-\s|#|$", line)), None)
+    if strange is not None:
+        raise ConfigError(f"is not a configuration that gem reads ({strange[:60]!r})")
+    places = [number for number, line in enumerate(lines) if re.match(rf"{GEM_SOURCES}(\s|$)", line)]
+    if not places:
+        return len(lines), len(lines), []
+    start = end = places[0]
+    value = lines[start][len(GEM_SOURCES) :].strip()
+    inline = re.fullmatch(r"\[(.*)\]\s*(?:#.*)?", value)
+    found = [f"- {item.strip()}" for item in inline[1].split(",") if item.strip()] if inline else []
+    for number in range(start + 1, len(lines)):
+        if re.match(r"\s*-\s", lines[number]):
+            found += [line.strip() for line in lines[end + 1 : number + 1] if line.strip()]
+            end = number
+        elif lines[number].strip() and not lines[number].lstrip().startswith("#"):
+            break
+    entries = [(_gem_url(line), line + "\n") for line in found]
+    if len(places) > 1 or value[:1] not in ("", "#", "[") or (value[:1] == "[" and not inline) or None in [url for url, _line in entries]:
+        raise ConfigError("names sources in a form that cannot be merged; put each of them on a line of its own")
+    return start, end + 1, [(url or "", line) for url, line in entries]
+
+
+def _gem_url(line: str) -> str | None:
+    """Of a line of a list; empty for a comment, None for what is no plain text."""
+    match = re.fullmatch(r"""-\s+(?:"([^"\s]+)"|'([^'\s]+)'|([^\s"'&*!|>{\[][^\s]*))(?:\s+#.*)?""", line)
+    return "" if line.startswith("#") else next(filter(None, match.groups())) if match else None
+
+
+def _gem_urls(text: str) -> list[str]:
+    return [url for url, _line in _gem_sources(text)[2] if url]
+
+
 MERGES: dict[str, Callable[[str, str, str], str]] = {
     "none": merge_nothing,
     "environment": merge_nothing,
@@ -332,6 +388,7 @@ MERGES: dict[str, Callable[[str, str, str], str]] = {
     "cargo": merge_cargo,
     "maven": merge_maven,
     "apt": apt.merge_apt,
+    "gem": merge_gem,
 }
 
 
@@ -380,6 +437,9 @@ def remarks(path: str, merge: str, text: str, ours: str = "") -> list[str]:
         found.append(f"{path}: net.offline is kept, and cargo asks no index at all, not even the mirror")
     elif merge == "maven" and "<offline>true</offline>" in _maven_settings(text)[0]:
         found.append(f"{path}: <offline> is kept, and Maven asks no repository at all, not even the mirror")
+    elif merge == "gem":
+        for url in _gem_urls(text)[1:]:
+            found.append(f"{path}: the source {url} is kept, and gem takes packages from there as well as from the mirror")
     return found
 
 
@@ -663,7 +723,7 @@ class Keeper:
         return state
 
     def present(self, files: Iterable[Mapping[str, Any]]) -> Plan:
-        """`files` are `{path, content, merge, needs, shadowed_by}`; a file that is no longer among them is put back.
+        """`files` are `{path, content, merge, needs, instead, shadowed_by}`; a file that is no longer among them is put back.
 
         What somebody else made of a file since the last run stays where it can be merged, else it is kept beside it. The path of
         what is merged as one of EXISTING may be a pattern.
@@ -680,6 +740,8 @@ class Keeper:
             if file.get("needs") and not self.tree.exists(file["needs"]):
                 state["files"].pop(path, None)  # what it was part of is gone, and it with that
                 continue
+            if file.get("instead") and self.tree.exists(file["instead"]) and not self.tree.exists(path):
+                path = self.tree.absolute(file["instead"])
             wanted.append(path)
             current = self.tree.read(path)
             if merge in EXISTING and current.kind == "absent":

@@ -248,6 +248,7 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
         "discover": ecosystem.linked and "origins" not in site or bool(suites),
         "index": "" if ecosystem.index is None else f"{path}{ecosystem.index}",
         "probe": site.get("probe", next((suite for suite in suites if not suite.endswith("/")), ecosystem.probe)),
+        "here": own_url if ecosystem.whole_links else "",
         "serial_header": ecosystem.serial_header,
         "mirror_info": ecosystem.mirror_info,
         "representations": [{"name": r.name, "media_types": list(r.media_types), "accept": r.accept} for r in ecosystem.representations],

@@ -24,6 +24,8 @@ description:
     and at the newest version that is not yanked, which has to have the sum that the index tells.
   - Of a site of type V(maven) it looks at the metadata of one project, next to those of upstream, and at the C(.pom) and C(.jar) of
     its newest release. Each has to have the digest that is in the C(.sha1) beside it.
+  - Of a site of type V(gem) it looks at the list of all gems, at the page of one of them, which has to be the one that the list
+    tells, and at the gem that came last, which has to have the digest that its page tells.
   - Of a site of type V(generic) it looks at the prefix, and at a file if C(probe) names one.
 options:
   url:

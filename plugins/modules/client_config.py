@@ -60,11 +60,16 @@ options:
             the mirror's URL of it, and a name. Sources of the archive are led to a list of mirrors, C(mirrors/nearby-<name>.list), with
             the archive behind the mirror; lists of mirrors that name the archive get the mirror in front. All else stays.
             C(apt.conf.d/90nearby-mirrors) has apt ask the next mirror of a list instead of the same one again.
+          - V(gem) puts the source in front of those that are there, and keeps all other lines.
         type: str
-        choices: [none, environment, pip, uv, npm, rpm, cargo, maven]
+        choices: [none, environment, pip, uv, npm, rpm, cargo, maven, gem]
         default: none
       needs:
         description: This path, or the folder that it is below, such as a client's own; where that is not there, the file is left alone.
+        type: path
+        default: ''
+      instead:
+        description: File that is written instead, where it is there and O(files[].path) is not, since its client reads one of them only.
         type: path
         default: ''
       shadowed_by:
@@ -147,6 +152,7 @@ def main() -> None:
                     "content": {"type": "str", "required": True},
                     "merge": {"type": "str", "choices": list(MERGES), "default": "none"},
                     "needs": {"type": "path", "default": ""},
+                    "instead": {"type": "path", "default": ""},
                     "shadowed_by": {"type": "list", "elements": "path", "default": []},
                 },
             },

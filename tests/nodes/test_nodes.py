@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from node_lab import BIN, Control, Mirror, Run, document, make_control, snapshot, write_files
 
 TASKS_AT_MOST = 8
@@ -28,17 +29,22 @@ THERE = {
 }
 GO = {"name": "golang", "type": "golang", "path": "/golang/", "index": "/golang/", "upstream": "https://proxy.example.org"}
 CARGO = {"name": "cargo", "type": "cargo", "path": "/cargo/", "index": "/cargo/", "upstream": "https://crates.example.org"}
+GEMS = {"name": "gem", "type": "gem", "path": "/gem/", "index": "/gem/", "upstream": "https://my-gems.example.org"}
 INFO = {"pypi": {"url": "MIRROR/pypi/simple"}}
 
 
 @dataclass(frozen=True)
 class Node:
-    """`variables` and `base` may say MIRROR for the mirror's URL, and ADDRESS for its host and port."""
+    """`variables` and `base` may say MIRROR for the mirror's URL, and ADDRESS for its host and port.
+
+    `wanted` are files that name the index of Python's packages, `further` others that are written.
+    """
 
     variables: dict
     files: dict = field(default_factory=dict)
     wanted: tuple = tuple(SYSTEM)
     base: str = "MIRROR"
+    further: tuple = ()
 
 
 NODES = {
@@ -47,6 +53,12 @@ NODES = {
     "document": Node({"configure_mirrors_document": document("https://mirror.test/a")}, base="https://mirror.test/a"),
     "go": Node({"configure_mirrors_document": document(sites=[*document()["sites"], GO])}, base="http://mirror.test:8080"),
     "go-info": Node({"mirror_info": {**INFO, "golang": {"url": "MIRROR/golang"}}}),
+    "gem": Node(
+        {"configure_mirrors_document": document(sites=[*document()["sites"], GEMS])},
+        {"etc/gemrc": (0o644, ":sources:\n- https://my-gems.example.org/\n- https://x.test/\ngem: --no-document\n")},
+        base="http://mirror.test:8080",
+        further=("etc/gemrc",),
+    ),
     "both": Node({"configure_mirrors_document": document(), "configure_mirrors_url": "MIRROR"}),
     "fqdn": Node({"mirror_fqdn": "ADDRESS", "zuul_site_mirror_fqdn": "wrong.test"}),
     "site-fqdn": Node({"zuul_site_mirror_fqdn": "ADDRESS", "mirror_use_ssl": False}),
@@ -117,7 +129,7 @@ def test_check_mode_shows_all_and_changes_nothing(story: Story, name: str) -> No
     assert story.runs["check"].changed(name)
     assert story.after["check"] == story.after["before"]
     shown = [diff["after_header"] for record in story.runs["check"].of(name) for diff in record["result"].get("diff") or []]
-    assert len(shown) == len(NODES[name].wanted)
+    assert len(shown) == len(NODES[name].wanted) + len(NODES[name].further)
 
 
 @each_node
@@ -163,6 +175,16 @@ def test_cargos_source_is_replaced_and_put_back(tmp_path: Path, scope: str, fold
     assert not control.play("nodes", hosts).changed("n") and snapshot(root) == configured
     assert control.play("nodes", hosts, extra={"configure_mirrors_state": "absent"}).code == 0
     assert snapshot(root) == before
+
+
+def test_ruby_asks_the_mirror_for_what_it_mirrors_and_others_for_theirs(story: Story) -> None:
+    read = yaml.safe_load(story.text("configured", "gem", "etc/gemrc"))
+    assert read == {":sources": ["http://mirror.test:8080/gem/", "https://x.test/"], "gem": "--no-document"}
+    lines = story.text("configured", "gem", "etc/nearby-mirrors/environment").splitlines()
+    assert [line for line in lines if line.startswith("BUNDLE")] == [
+        "BUNDLE_MIRROR__MY___GEMS__EXAMPLE__ORG=http://mirror.test:8080/gem/",
+        "BUNDLE_MIRROR__MY___GEMS__EXAMPLE__ORG__FALLBACK_TIMEOUT=3",
+    ]
 
 
 @each_node
@@ -326,7 +348,7 @@ LEFT = {
     "later": ({"configure_mirrors_url": "MIRROR/later"}, "MIRROR/later/mirror.json has version 2, and this release"),
     "useless": (
         {"configure_mirrors_url": "MIRROR/useless"},
-        "has no site that a client on this node can use (supported: pypi, npm, golang, rpm, cargo, maven, deb).",
+        "has no site that a client on this node can use (supported: pypi, npm, golang, rpm, cargo, maven, deb, gem).",
     ),
     "dead-index": ({"configure_mirrors_url": "MIRROR/broken"}, "GET MIRROR/broken/pypi/simple/pip/ answered 502."),
     "dead-fqdn": ({"mirror_fqdn": "127.0.0.1:1"}, "the connection was refused."),

@@ -46,6 +46,10 @@ class Paths:
         """Body, media type and lifetime in seconds of a path without its first slash and escapes; None where there is nothing."""
         raise NotImplementedError
 
+    def further(self, path: str, body: bytes) -> dict[str, str]:
+        """Headers of what is there, beside those that all registries send."""
+        return {}
+
     @property
     def port(self) -> int:
         return self.server.server_address[1]
@@ -91,6 +95,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def send_found(self, body: bytes, media_type: str, lifetime: int) -> None:
         etag = f'"{hashlib.md5(body).hexdigest()}"'
         headers = {"Content-Type": media_type, "ETag": etag, "Cache-Control": f"public, max-age={lifetime}", "Accept-Ranges": "bytes"}
+        headers |= self.registry.further(unquote(self.path.removeprefix("/")), body)
         if lifetime > HOUR:
             headers["Last-Modified"] = formatdate(EPOCH, usegmt=True)
         if etag in self.headers.get("If-None-Match", ""):

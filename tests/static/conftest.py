@@ -26,6 +26,7 @@ SITES = [
     {"name": "cargo", "type": "cargo", "upstream": "https://crates.example.org", "origins": ["https://files.example.org"]},
     {"name": "maven", "type": "maven", "upstream": "https://repository.example.org/maven2"},
     {"name": "debian", "type": "deb", "upstream": "http://archive.example.org/debian"},
+    {"name": "gem", "type": "gem", "upstream": "https://gems.example.org"},
     {"name": "asked", "type": "generic", "upstream": "https://asked.example.org", "query": True, "immutable": [r"v[0-9.]+/.*"]},
 ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from .cargo import CARGO
 from .deb import DEB
 from .ecosystem import Ecosystem, Representation, Route
+from .gem import GEM
 from .generic import GENERIC
 from .golang import GOLANG
 from .maven import MAVEN
@@ -15,6 +16,6 @@ from .npm import NPM
 from .pypi import PYPI
 from .rpm import RPM
 
-ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, NPM, DEB, RPM, GOLANG, CARGO, MAVEN, GENERIC)}
+ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, NPM, DEB, RPM, GOLANG, CARGO, MAVEN, GEM, GENERIC)}
 
 __all__ = ["ECOSYSTEMS", "Ecosystem", "Representation", "Route"]

@@ -55,6 +55,7 @@ class Ecosystem:
     ``link_prefixes``  what stands before a link in a body, where links may be path-absolute.
     ``whole_links``    True where clients need whole URLs for links: they then name the mirror, else only a path on it.
     ``not_offered``    what stands before a link in a body to what no mirror offers: it then leads to where the mirror has nothing.
+    ``whole_links``    True where clients need whole URLs for links and redirects: they then name the mirror, else only a path on it.
     ``serial_header``  response header that counts the registry's generations.
     ``together``       True where clients use all sites of the type, and not the first alone.
     ``mirror_info``    key in Zuul's ``zuul_site_mirror_info``.

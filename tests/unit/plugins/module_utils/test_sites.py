@@ -395,6 +395,46 @@ def test_deb_without_a_source_that_fits_needs_an_upstream(site):
         resolve_sites([{"type": "deb", **site}], DEFAULTS.get, {}, [], 80, archives=ARCHIVES)
 
 
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("", "index"),
+        ("versions", "index"),
+        ("names", "index"),
+        ("info/rake", "index"),
+        ("info/Some_gem.with-all", "index"),
+        ("specs.4.8.gz", "index"),
+        ("latest_specs.4.8.gz", "index"),
+        ("prerelease_specs.4.8.gz", "index"),
+        ("gems/rake-13.0.6.gem", "artifact"),
+        ("gems/nokogiri-1.16.0-x86_64-linux.gem", "artifact"),
+        ("quick/Marshal.4.8/rake-13.0.6.gemspec.rz", "artifact"),
+        ("api/v1/dependencies", ""),
+        ("api/v1/gems", ""),
+        ("gems/rake", ""),
+        ("gems/a/b.gem", ""),
+        ("info/", ""),
+        ("quick/Marshal.4.8/", ""),
+    ],
+)
+def test_gem_knows_what_never_changes_and_what_is_none_of_its(path, kind):
+    site = {"type": "gem", "upstream": "https://gems.example.org/all"}
+    assert routed(resolve([site]), f"/gem/{path}") == ((kind, f"https://gems.example.org/all/{path}") if kind else None)
+
+
+def test_gems_specifications_are_fresh_for_less_time():
+    (site,) = resolve([{"type": "gem", "upstream": "https://gems.example.org"}])
+    routes = {route["name"]: route for route in site["routes"] if route["kind"] == "index"}
+    assert [routes[name]["lifetime"] for name in ("specifications", "index")] == [60, 300]
+    assert routes["specifications"]["id"] != routes["index"]["id"], "Apache tells routes apart by it"
+
+
+def test_gem_is_sent_elsewhere_by_whole_urls():
+    (site,) = resolve_sites([{"type": "gem", "upstream": "https://gems.example.org"}], {}.get, {}, [], 80, "http://mirror.test")
+    assert (site["index"], site["discover"], site["here"]) == ("/gem/", False, "http://mirror.test")
+    assert not any(route["rewrite"] for route in site["routes"])
+
+
 def test_generic_knows_what_never_changes():
     sites = resolve(
         [{"name": "tools", "type": "generic", "upstream": "http://host.test", "immutable": [r"v[0-9]+/.+\.tgz"], "lifetime": 60}]
@@ -417,7 +457,7 @@ def test_two_sites_of_one_type():
         ([], "at least one site"),
         ("pypi", "not a list"),
         ([7], r"mirror_sites\[0\] is neither"),
-        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of cargo, deb, generic, golang, maven, npm, pypi, rpm"),
+        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of cargo, deb, gem, generic, golang, maven, npm, pypi, rpm"),
         ([{"type": "pypi", "posts": True}], "nothing is posted to a registry of type 'pypi' that could pass; take posts out"),
         ([NPM | {"posts": "yes"}], "posts is neither true nor false"),
         ([{"type": "pypi", "url": "x"}], "unknown option 'url'"),

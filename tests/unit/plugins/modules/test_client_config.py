@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.nearby.mirrors.plugins.module_utils import client_config
 from ansible_collections.nearby.mirrors.plugins.module_utils.apt import merge_apt
 from ansible_collections.nearby.mirrors.plugins.module_utils.client_config import (
@@ -16,6 +17,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.client_config impor
     Keeper,
     Tree,
     merge_cargo,
+    merge_gem,
     merge_maven,
     merge_npm,
     merge_pip,
@@ -148,7 +150,35 @@ MAVEN_ROWS = {
     ),
 }
 
+GEM = "# managed\n# In the place of https://gems.test\n:sources:\n- http://m.test/gem/\n"
+GEM_ROWS = {
+    "nothing there": ("", GEM),
+    "all else stays in place": (
+        "---\n# mine\n:backtrace: true\ngem: --no-document\n",
+        "---\n# mine\n:backtrace: true\ngem: --no-document\n" + GEM,
+    ),
+    "no newline at the end": (":backtrace: true", ":backtrace: true\n" + GEM),
+    "what the mirror stands in for goes, what else there is stays": (
+        ":backtrace: true\n:sources:\n- https://gems.test/\n# why\n- https://x.test\n:verbose: true\n",
+        ":backtrace: true\n" + GEM + "# why\n- https://x.test\n:verbose: true\n",
+    ),
+    "indented and quoted": (
+        ":sources:\n  - 'https://x.test/' # mine\n  - \"https://gems.test\"\n\n:verbose: true\n",
+        GEM + "- 'https://x.test/' # mine\n\n:verbose: true\n",
+    ),
+    "on one line": (":sources: [https://gems.test/, 'https://x.test']\n", GEM + "- 'https://x.test'\n"),
+    "none": (":sources: []\n:verbose: true\n", GEM + ":verbose: true\n"),
+    "another one with that beginning": (":sources:\n- https://gems.test.example.org/\n", GEM + "- https://gems.test.example.org/\n"),
+    "windows' line ends": (":sources:\r\n- https://gems.test/\r\n:verbose: true\r\n", GEM + ":verbose: true\r\n"),
+}
+
 BAD_ROWS = {
+    "not YAML": (merge_gem, "<html>\n", GEM, "is not a configuration that gem reads"),
+    "one mapping on one line": (merge_gem, "{:sources: [https://x.test]}\n", GEM, "is not a configuration that gem reads"),
+    "a source that is no list": (merge_gem, ":sources: https://x.test\n", GEM, "put each of them on a line"),
+    "sources twice": (merge_gem, ":sources: []\n:sources: []\n", GEM, "put each of them on a line"),
+    "sources over several lines": (merge_gem, ":sources: [https://x.test,\n  https://y.test]\n", GEM, "put each of them on a line"),
+    "an alias": (merge_gem, ":sources:\n- *other\n", GEM, "put each of them on a line"),
     "not XML": (merge_maven, "<settings><mirrors></settings>\n", MAVEN, "is not well-formed XML"),
     "no settings": (merge_maven, "<project/>\n", MAVEN, "holds <project>"),
     "settings without an end": (merge_maven, "<settings/>\n", MAVEN, "cannot be merged"),
@@ -197,6 +227,21 @@ def test_settings_xml_keeps_what_is_not_ours(there: str, wanted: str) -> None:
     assert merge_maven(wanted, MAVEN, MAVEN) == wanted, "merging again changes nothing"
 
 
+@pytest.mark.parametrize(("there", "wanted"), GEM_ROWS.values(), ids=GEM_ROWS)
+def test_gemrc_keeps_what_is_not_ours(there: str, wanted: str) -> None:
+    assert merge_gem(there, GEM) == wanted
+    assert merge_gem(wanted, GEM, GEM) == wanted, "merging again changes nothing"
+    read = yaml.safe_load(wanted)
+    assert read[":sources"][0] == "http://m.test/gem/" and set(yaml.safe_load(there) or {}) | {":sources"} == set(read)
+
+
+def test_the_former_mirror_is_no_source_any_more() -> None:
+    another = GEM.replace("m.test", "n.test")
+    there = yaml.safe_dump({":sources": ["http://m.test/gem/", "https://x.test"], ":verbose": True})  # as gem sources writes it
+    assert merge_gem(there, another, GEM) == another + "- https://x.test\n:verbose: true\n"
+    assert merge_gem(GEM + ":verbose: true\n", another, GEM) == another + ":verbose: true\n"
+
+
 @pytest.mark.parametrize(("merge", "there", "ours", "sentence"), BAD_ROWS.values(), ids=BAD_ROWS)
 def test_what_cannot_be_merged_is_refused(merge, there: str, ours: str, sentence: str) -> None:
     if merge in (merge_uv, merge_cargo) and sys.version_info < (3, 11):
@@ -229,6 +274,8 @@ def test_what_leads_past_the_mirror_is_remarked_on() -> None:
     pip = "[global]\nextra-index-url = https://x.test/\nno-index = 1\n[install]\nindex-url = https://y.test/\n"
     assert len(remarks("/etc/pip.conf", "pip", pip)) == 3
     assert remarks("/etc/pip.conf", "pip", PIP + "no-index = false\n") == []
+    assert len(remarks("/etc/gemrc", "gem", GEM + "- https://x.test\n")) == 1
+    assert remarks("/etc/gemrc", "gem", GEM) == []
     if client_config.tomllib:
         assert len(remarks("/etc/uv/uv.toml", "uv", 'no-index = true\n[[index]]\nurl = "https://x.test/"\n')) == 2
         assert remarks("/etc/uv/uv.toml", "uv", UV) == []
@@ -459,6 +506,24 @@ def test_an_edit_outlives_every_later_run(root: Path) -> None:
     assert b"timeout = 9" in pip.read_bytes()
     run(root, None)
     assert b"timeout = 9" in (root / "etc/pip.conf.edited").read_bytes()
+
+
+def test_the_one_of_two_files_that_its_client_reads_is_written(root: Path) -> None:
+    gemrc, other = root / "home/.gemrc", root / "home/.config/gem/gemrc"
+    wanted = [{"path": "/home/.gemrc", "instead": "/home/.config/gem/gemrc", "content": GEM, "merge": "gem"}]
+    run(root, wanted)
+    assert gemrc.exists() and not other.exists()
+    run(root, None)
+    other.parent.mkdir(parents=True)
+    other.write_text(":verbose: true\n")
+    for _again in range(2):
+        run(root, wanted)
+        assert other.read_text() == ":verbose: true\n" + GEM and not gemrc.exists()
+    run(root, None)
+    assert other.read_text() == ":verbose: true\n"
+    gemrc.write_text("")
+    run(root, wanted)
+    assert gemrc.read_text() == GEM and other.read_text() == ":verbose: true\n"
 
 
 def test_a_removed_file_is_written_again(root: Path) -> None:

@@ -1,0 +1,54 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A fixture gem registry: the compact index with the header semantics of the public one, and a log of all it was asked.
+
+Its files are appended to. The entity tag is the MD5 of the whole and the digests its SHA-256, in a part's answer as well; clients
+check what they have put together against them. Source: the RubyGems guides, "Compact Index API".
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+
+from paths import EPOCH, Paths
+
+TEXT, BINARY = "text/plain; charset=utf-8", "application/octet-stream"
+INDEX, SPECIFICATIONS = ("versions", "names", "info/"), ("specs.4.8.gz", "latest_specs.4.8.gz", "prerelease_specs.4.8.gz")
+
+
+class GemIndex(Paths):
+    """``files`` are those that are there under their paths; ``info`` has the compact index's by gem, ``versions`` the one of them all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: dict[str, bytes] = {}
+        self.info: dict[str, bytes] = {}
+        self.versions = b"created_at: 2026-01-02T03:04:05Z\n---\n"
+
+    def publish(self, name: str, version: str, content: bytes, needs: str = "") -> None:
+        """A version with the content of its gem; ``needs`` are its dependencies as they stand in the index: ``other:>= 1,more:= 2``."""
+        self.files[f"gems/{name}-{version}.gem"] = content
+        self.files[f"quick/Marshal.4.8/{name}-{version}.gemspec.rz"] = f"specification of {name} {version}".encode()
+        self.info[name] = self.info.get(name, b"---\n") + f"{version} {needs}|checksum:{hashlib.sha256(content).hexdigest()}\n".encode()
+        self.versions += f"{name} {version} {hashlib.md5(self.info[name]).hexdigest()}\n".encode()
+        for path in SPECIFICATIONS:
+            self.files[path] = gzip.compress(self.versions, mtime=EPOCH)
+
+    def find(self, path: str) -> tuple[bytes, str, int] | None:
+        """Body, media type and lifetime."""
+        if path == "":
+            return b"<title>Gems</title>\n", "text/html; charset=utf-8", 60
+        if path == "versions":
+            return self.versions, TEXT, 60
+        if path == "names":
+            return "\n".join(["---", *sorted(self.info), ""]).encode(), TEXT, 60
+        if path.startswith("info/") and path[5:] in self.info:
+            return self.info[path[5:]], TEXT, 60
+        return (self.files[path], BINARY, 60 if path in SPECIFICATIONS else 31536000) if path in self.files else None
+
+    def further(self, path: str, body: bytes) -> dict[str, str]:
+        """Digests of the pages of the compact index, in the form of RFC 9530 and in the one that it replaces."""
+        digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        return {"Digest": f"sha-256={digest}", "Repr-Digest": f"sha-256=:{digest}:"} if path.startswith(INDEX) else {}
