@@ -51,7 +51,7 @@ def behaviour(session: nox.Session) -> None:
 @nox.session
 def protocols(session: nox.Session) -> None:
     """The same for each registry's own protocol; these mostly wait, so they run side by side."""
-    session.run("pytest", "tests/behaviour/protocols", "-n", "8", "--dist", "loadgroup", *session.posargs)
+    session.run("pytest", "tests/behaviour/protocols", "-n", "7", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session

@@ -247,7 +247,6 @@ def pytest_terminal_summary(terminalreporter: t.Any, config: pytest.Config) -> N
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         engine = item.callspec.params.get("world", "") if hasattr(item, "callspec") else ""
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{engine}"))  # a mirror serves one process
         if marker := item.get_closest_marker("promise"):
             item.user_properties += [("promise", marker.args[0]), ("engine", engine)]
         for limit in ENGINES.get(engine, ()):

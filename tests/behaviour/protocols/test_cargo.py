@@ -177,7 +177,9 @@ def test_a_redirect_to_a_declared_origin_stays_on_the_mirror(world: World, index
     path = index.crates.path(crate, "1.0.0")
     index.crates.moved[path] = f"{index.crates.url}/elsewhere/{path}"
     first = get(world, f"files/{path}")
-    assert (first.status, first["Location"]) == (302, f"/cargo/files/elsewhere/{path}"), show(first)
+    assert (first.status, first["Location"]) == (302, f"http://mirror.test:{world.mirror.address[1]}/cargo/files/elsewhere/{path}"), show(
+        first
+    )
     assert get(world, f"files/elsewhere/{path}").body == index.crates.bodies[crate, "1.0.0"]
 
 

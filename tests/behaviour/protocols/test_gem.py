@@ -219,7 +219,8 @@ def test_specifications_arrive_as_they_are_and_pages_are_packed(world: World, in
     unseen(path)
     reply = get(world, path, ENCODINGS["gzip"])
     assert reply.plain == index.find(path)[0], show(reply)  # type: ignore[index]
-    assert (reply["Content-Encoding"] == "gzip") == (path not in SPECIFICATIONS), show(reply)
+    packed = path not in SPECIFICATIONS and len(reply.plain) >= 256  # what is smaller may come as it is
+    assert reply["Content-Encoding"] == "gzip" if packed else path not in SPECIFICATIONS or not reply["Content-Encoding"], show(reply)
 
 
 @promise("protocol")

@@ -178,7 +178,8 @@ def test_head_and_ranges(world: World, repository: MavenRepo, project: str, vers
     whole = repository.find(path)[0]  # type: ignore[index]
     for _time in "cold", "warm":
         head, part = get(world, path, method="HEAD"), get(world, path, {"Range": "bytes=10-19"})
-        assert (head.status, head["Content-Length"]) == (200, str(len(whole))), show(head)
+        lengths = {str(len(whole)), *([""] if "SNAPSHOT" in version else [])}  # of a page that is just being fetched it need not be told
+        assert head.status == 200 and head["Content-Length"] in lengths, show(head)
         assert (part.status, part.body) == (206, whole[10:20]), show(part)
 
 
