@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import cargo
-from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client, Headers, HttpError, Response
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import Headers, HttpError, Response
+from fake_mirror import FakeMirror, by_end, verdicts, verdicts_of
 
 MIRROR, NAMED, UPSTREAM = "http://127.0.0.1:8080", "http://mirror.test", "https://index.test"
 SITE = {"name": "cargo", "type": "cargo", "path": "/cargo/", "upstream": UPSTREAM, "index": "/cargo/", "probe": "Demo-x"}
@@ -44,51 +44,35 @@ ALL = {check.__name__ for check in cargo.CHECKS}
 ON_CRATE = {"checksum", "crate_hit", "crate_head", "crate_range"}
 
 
-class Registry(Client):
+class Registry(FakeMirror):
     """The upstream and a mirror of it; `changes` replace the mirror's bodies, or its statuses, by the end of their paths."""
 
     def __init__(self, changes: dict[str, object] | None = None) -> None:
         super().__init__()
         self.changes = changes or {}
         self.theirs: object = INDEX
-        self.seen: set[str] = set()
-        self.stale = self.cold = False
 
     def request(self, method, url, headers=None, max_body=None, redirects=0, origins=()):
+        changed = by_end(self.changes, url)
+        if isinstance(changed, str) and redirects:
+            url = MIRROR + changed
+        return super().request(method, url, headers)
+
+    def find(self, url, headers):
         if url.startswith(UPSTREAM):
             assert url == f"{UPSTREAM}/de/mo/demo-x"
             if not isinstance(self.theirs, bytes):
                 raise HttpError("no way")
             return Response(200, body=self.theirs, url=url)
         assert url.startswith(MIRROR), "whatever it calls itself, it is asked where it was to be asked"
-        path = url[len(MIRROR) :]
-        changed = next((value for part, value in self.changes.items() if path.endswith(part)), None)
+        changed = by_end(self.changes, path := url[len(MIRROR) :])
         if isinstance(changed, str):
-            return self.request(method, MIRROR + changed, headers) if redirects else Response(302, Headers({"Location": changed}), url=url)
-        if path == "/health":
-            return Response(200, Headers({}), b"ok\n", url=url)
-        status = changed if isinstance(changed, int) else 200 if path in BODIES or isinstance(changed, bytes) else 404
-        body = changed if isinstance(changed, bytes) else BODIES[path] if status == 200 else b"not found\n"
-        said = "nearby; hit" + "; detail=STALE" * self.stale if url in self.seen and not self.cold else "nearby; fwd=uri-miss"
-        self.seen.add(url)
-        response = Response(status, Headers({"Content-Length": str(len(body)), "Cache-Status": said}), body, url=url)
-        if status == 200 and "Range" in (headers or {}):
-            first, last = headers["Range"][len("bytes=") :].split("-")
-            start, end = (int(first), int(last)) if first else (len(body) - int(last), len(body) - 1)
-            told = {"Content-Range": f"bytes {start}-{end}/{len(body)}"}
-            response = replace(response, status=206, body=body[start : end + 1], headers=Headers(told))
-        return replace(response, body=b"") if method == "HEAD" else response
+            return Response(302, Headers({"Location": changed}), url=url)
+        return changed if changed is not None else BODIES.get(path, 404)
 
 
 def examine(registry, upstream=True, options=None, **site):
-    report = health.examine(
-        registry, MIRROR, [SITE | site], registry if upstream else None, options, sleep=lambda _seconds: None, now=lambda: NOW
-    )
-    return {found["check"]: (found["verdict"], found["detail"]) for found in report.checks if found["site"]}
-
-
-def verdicts(found, kind):
-    return {check for check, (verdict, _detail) in found.items() if verdict == kind}
+    return verdicts_of(registry, MIRROR, SITE | site, registry if upstream else None, options, now=NOW)
 
 
 def test_a_healthy_mirror():

@@ -7,13 +7,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import lzma
-from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import deb
-from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client, Headers, Response
+from fake_mirror import FakeMirror, verdicts, verdicts_of
 
 NOW, HOUR, DAY = 1_800_000_000, 3600, 86400
 MIRROR, UPSTREAM = "http://mirror.test:8080", "http://archive.test/debian"
@@ -73,42 +72,22 @@ BODIES: dict[str, bytes] = {
 }
 
 
-class Archive(Client):
+class Archive(FakeMirror):
     """The upstream and a mirror of it; `changes` replace the mirror's bodies, or its statuses; `theirs` those of upstream."""
 
     def __init__(self, **changes: object) -> None:
         super().__init__()
         self.changes: dict[str, object] = changes
         self.theirs: dict[str, object] = {}
-        self.seen: set[str] = set()
-        self.stale = self.cold = False
 
-    def request(self, method, url, headers=None, max_body=None, redirects=0, origins=()):
-        if url == MIRROR + "/health":
-            return Response(200, Headers({}), b"ok\n", url=url)
+    def find(self, url, headers):
         ours = url.startswith(MIRROR)
         path = url[len(MIRROR + "/debian/") if ours else len(UPSTREAM + "/") :]
-        answer = (self.changes if ours else self.theirs).get(path, BODIES.get(path, 404))
-        status, body = (answer, b"no\n") if isinstance(answer, int) else (200, answer)
-        said = "nearby; hit" + "; detail=STALE" * self.stale if url in self.seen and not self.cold else "nearby; fwd=uri-miss"
-        self.seen.add(url)
-        response = Response(status, Headers({"Content-Length": str(len(body)), "Cache-Status": said}), body, url=url)
-        if status == 200 and "Range" in (headers or {}):
-            first, last = headers["Range"][len("bytes=") :].split("-")
-            start, end = (int(first), int(last)) if first else (len(body) - int(last), len(body) - 1)
-            told = {"Content-Range": f"bytes {start}-{end}/{len(body)}"}
-            response = replace(response, status=206, body=body[start : end + 1], headers=Headers(told))
-        return replace(response, body=b"") if method == "HEAD" else response
+        return (self.changes if ours else self.theirs).get(path, BODIES.get(path, 404))
 
 
 def examine(archive, upstream=True, **site):
-    client = archive if upstream else None
-    report = health.examine(archive, MIRROR, [SITE | site], client, sleep=lambda _seconds: None, now=lambda: NOW)
-    return {entry["check"]: (entry["verdict"], entry["detail"]) for entry in report.checks if entry["site"]}
-
-
-def verdicts(found, kind):
-    return {check for check, (verdict, _detail) in found.items() if verdict == kind}
+    return verdicts_of(archive, MIRROR, SITE | site, archive if upstream else None, now=NOW)
 
 
 def test_a_healthy_mirror():

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import io
 import zipfile
-from dataclasses import replace
 
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import golang
-from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client, Headers, Response
+from fake_mirror import FakeMirror, by_end, verdicts, verdicts_of
 
 MIRROR, UPSTREAM, DATABASE = "http://mirror.test:8080", "https://proxy.test", "sum.test"
 SITE = {"name": "golang", "type": "golang", "path": "/golang/", "upstream": UPSTREAM, "index": "/golang/", "probe": "example.org/demo"}
@@ -46,43 +45,24 @@ BODIES = {
 }
 
 
-class Proxy(Client):
+class Proxy(FakeMirror):
     """The upstream and a mirror of it; `changes` replace the mirror's bodies, or its statuses."""
 
     def __init__(self, **changes: object) -> None:
         super().__init__()
         self.changes: dict[str, object] = changes
         self.theirs: dict[str, int] = {}
-        self.seen: set[str] = set()
-        self.stale = self.cold = False
 
-    def request(self, method, url, headers=None, max_body=None, redirects=0, origins=()):
+    def find(self, url, headers):
         ours = url.startswith(MIRROR)
         path = url[len(MIRROR + "/golang/") if ours else len(UPSTREAM + "/") :]
-        if url == MIRROR + "/health":
-            return Response(200, Headers({}), b"ok\n", url=url)
-        changed = next((value for part, value in self.changes.items() if path.endswith(part)), None) if ours else self.theirs.get(path)
-        status = changed if isinstance(changed, int) else 200 if path in BODIES or isinstance(changed, bytes) else 404
-        body = changed if isinstance(changed, bytes) else BODIES[path] if status == 200 else b"not found\n"
-        said = "nearby; hit" + "; detail=STALE" * self.stale if url in self.seen and not self.cold else "nearby; fwd=uri-miss"
-        self.seen.add(url)
-        response = Response(status, Headers({"Content-Length": str(len(body)), "Cache-Status": said}), body, url=url)
-        if status == 200 and "Range" in (headers or {}):
-            first, last = headers["Range"][len("bytes=") :].split("-")
-            start, end = (int(first), int(last)) if first else (len(body) - int(last), len(body) - 1)
-            told = {"Content-Range": f"bytes {start}-{end}/{len(body)}"}
-            response = replace(response, status=206, body=body[start : end + 1], headers=Headers(told))
-        return replace(response, body=b"") if method == "HEAD" else response
+        changed = by_end(self.changes, path) if ours else self.theirs.get(path)
+        return changed if changed is not None else BODIES.get(path, 404)
 
 
 def examine(proxy, monkeypatch, upstream=True, **site):
     monkeypatch.setenv("GOSUMDB", DATABASE)
-    report = health.examine(proxy, MIRROR, [SITE | site], proxy if upstream else None, sleep=lambda _seconds: None)
-    return {entry["check"]: (entry["verdict"], entry["detail"]) for entry in report.checks if entry["site"]}
-
-
-def verdicts(found, kind):
-    return {check for check, (verdict, _detail) in found.items() if verdict == kind}
+    return verdicts_of(proxy, MIRROR, SITE | site, proxy if upstream else None)
 
 
 def test_a_healthy_mirror(monkeypatch):

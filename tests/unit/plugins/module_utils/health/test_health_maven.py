@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import maven
-from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client, Headers, HttpError, Response
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import HttpError
+from fake_mirror import FakeMirror, by_end, verdicts, verdicts_of
 
 MIRROR, UPSTREAM = "http://mirror.test:8080", "https://repository.test/maven2"
 SITE = {"name": "maven", "type": "maven", "path": "/maven/", "upstream": UPSTREAM, "index": "/maven/", "probe": "org/example/demo"}
@@ -39,44 +39,24 @@ FILE = {
 BODIES = {**FILE, **{f"{path}.sha1": sha1(body) for path, body in FILE.items()}}
 
 
-class Repository(Client):
+class Repository(FakeMirror):
     """The upstream and a mirror of it; `changes` replace the mirror's bodies or statuses by the ends of paths, `theirs` upstream's."""
 
     def __init__(self, changes: dict[str, object] | None = None, theirs: dict[str, object] | None = None) -> None:
         super().__init__()
         self.changes = {MIRROR: changes or {}, UPSTREAM: theirs or {}}
-        self.seen: set[str] = set()
-        self.stale = self.cold = self.away = False
+        self.away = False
 
-    def request(self, method, url, headers=None, max_body=None, redirects=0, origins=()):
+    def find(self, url, headers):
         where, base = (MIRROR, MIRROR + "/maven/") if url.startswith(MIRROR) else (UPSTREAM, UPSTREAM + "/")
         if where == UPSTREAM and self.away:
             raise HttpError("no way there")
-        if url == MIRROR + "/health":
-            return Response(200, Headers({}), b"ok\n", url=url)
-        path = url[len(base) :]
-        found = next((value for end, value in self.changes[where].items() if path.endswith(end)), BODIES.get(path, 404))
-        status, body = (found, b"") if isinstance(found, int) else (200, found)
-        said = "nearby; hit" + "; detail=STALE" * self.stale if url in self.seen and not self.cold else "nearby; fwd=uri-miss"
-        self.seen.add(url)
-        response = Response(status, Headers({"Content-Length": str(len(body)), "Cache-Status": said}), body, url=url)
-        if status == 200 and "Range" in (headers or {}):
-            first, last = headers["Range"].removeprefix("bytes=").split("-")
-            start, end = (int(first), int(last)) if first else (len(body) - int(last), len(body) - 1)
-            told = Headers({"Content-Range": f"bytes {start}-{end}/{len(body)}"})
-            response = replace(response, status=206, body=body[start : end + 1], headers=told)
-        return replace(response, body=b"") if method == "HEAD" else response
+        changed = by_end(self.changes[where], path := url[len(base) :])
+        return changed if changed is not None else BODIES.get(path, 404)
 
 
 def examine(repository, upstream=True, options=None, now=NOW, **site):
-    report = health.examine(
-        repository, MIRROR, [SITE | site], repository if upstream else None, options, sleep=lambda _seconds: None, now=lambda: now
-    )
-    return {entry["check"]: (entry["verdict"], entry["detail"]) for entry in report.checks if entry["site"]}
-
-
-def verdicts(found, kind):
-    return {check for check, (verdict, _detail) in found.items() if verdict == kind}
+    return verdicts_of(repository, MIRROR, SITE | site, repository if upstream else None, options, now=now)
 
 
 def test_a_healthy_mirror():

@@ -9,10 +9,9 @@ import hashlib
 import json
 
 import pytest
-from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.catalogue.npm import INSTALL
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import npm
-from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client, Headers, Response
+from fake_mirror import FakeMirror, verdicts, verdicts_of
 
 MIRROR, OWN = "http://127.0.0.1:8080", "http://mirror.test:8080"
 SITE = {"name": "npm", "type": "npm", "path": "/npm/", "upstream": "https://registry.test", "probe": "@a/demo"}
@@ -27,40 +26,26 @@ def document(link: str = LINK, body: bytes = TARBALL, versions: tuple[str, ...] 
     return json.dumps({"dist-tags": {"latest": "1.10.0"}, "versions": made}).encode()
 
 
-class Mirror(Client):
+class Mirror(FakeMirror):
     """``part`` and ``whole`` are the document's two representations."""
 
     def __init__(self, part: bytes | int = document(), whole: bytes | None = None, tarball: bytes | int = TARBALL) -> None:
         super().__init__()
         self.part, self.tarball = part, tarball
         self.whole = whole or (part if isinstance(part, bytes) else document())
-        self.seen: set[tuple[str, str]] = set()
-        self.said = "nearby; hit"
 
-    def request(self, method, url, headers=None, max_body=None, redirects=0, origins=()):
-        headers = headers or {}
-        if url == MIRROR + "/health":
-            return Response(200, Headers({}), b"ok\n", url=url)
-        found = self.tarball if url == MIRROR + LINK[len(OWN) :] else self.part if INSTALL in headers.get("Accept", "") else self.whole
+    def find(self, url, headers):
         assert url.startswith((MIRROR + "/npm/@a%2Fdemo", MIRROR + "/npm/@a/demo/-/")), url
-        status, body = (found, b"") if isinstance(found, int) else (200, found)
-        said = self.said if (url, headers.get("Accept", "")) in self.seen else "nearby; fwd=uri-miss"
-        self.seen.add((url, headers.get("Accept", "")))
-        answer = {"Content-Length": str(len(body)), "Cache-Status": said, "Content-Type": "application/json"}
-        if status == 200 and "Range" in headers:
-            first, last = headers["Range"][len("bytes=") :].split("-")
-            start, end = (int(first), int(last)) if first else (len(body) - int(last), len(body) - 1)
-            status, answer["Content-Range"], body = 206, f"bytes {start}-{end}/{len(body)}", body[start : end + 1]
-        return Response(status, Headers(answer), b"" if method == "HEAD" else body, url=url)
+        if url == MIRROR + LINK[len(OWN) :]:
+            return self.tarball
+        return self.part if INSTALL in headers.get("Accept", "") else self.whole
+
+    def told(self, _body):
+        return {"Content-Type": "application/json"}
 
 
 def examine(mirror, **site):
-    report = health.examine(mirror, MIRROR, [SITE | site], None, sleep=lambda _seconds: None)
-    return {entry["check"]: (entry["verdict"], entry["detail"]) for entry in report.checks if entry["site"]}
-
-
-def verdicts(found, kind):
-    return {check for check, (verdict, _detail) in found.items() if verdict == kind}
+    return verdicts_of(mirror, MIRROR, SITE | site, None)
 
 
 def test_a_healthy_mirror():
@@ -90,11 +75,10 @@ def test_fault(mirror, expected):
 
 def test_stale_and_never_a_hit():
     mirror = Mirror()
-    mirror.said = "nearby; hit; detail=STALE"
-    mirror.seen = {(f"{MIRROR}/npm/@a%2Fdemo", npm.ACCEPT)}
+    mirror.stale = True
     assert verdicts(examine(mirror), "bad") == {"freshness"}
     mirror = Mirror()
-    mirror.said = "nearby; fwd=uri-miss"
+    mirror.cold = True
     assert verdicts(examine(mirror), "bad") == {"document_hit", "tarball_hit"}
 
 

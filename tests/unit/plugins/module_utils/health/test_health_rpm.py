@@ -8,12 +8,10 @@ import bz2
 import gzip
 import hashlib
 import lzma
-from dataclasses import replace
 
 import pytest
-from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import rpm
-from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client, Headers, Response
+from fake_mirror import FakeMirror, by_end, verdicts, verdicts_of
 
 MIRROR, UPSTREAM, NOW = "http://mirror.test:8080", "https://rpm.test/pub", 1_700_100_000
 SITE = {"name": "rpm", "type": "rpm", "path": "/rpm/", "upstream": UPSTREAM, "index": "/rpm/", "probe": "9/os"}
@@ -46,7 +44,7 @@ def repomd_of(packed: bytes, made: int = NOW - 90_000, href: str = "", more: str
     ).encode()
 
 
-class Tree(Client):
+class Tree(FakeMirror):
     """The upstream and a mirror of it; `changes` replace the mirror's bodies, or its statuses."""
 
     def __init__(self, packed: bytes = gzip.compress(PRIMARY), repomd: bytes = b"", **changes: object) -> None:
@@ -54,35 +52,16 @@ class Tree(Client):
         self.bodies = {"9/os/repodata/repomd.xml": repomd or repomd_of(packed), "primary.xml": packed, HREF: PACKAGE}
         self.changes: dict[str, object] = changes
         self.theirs: object = self.bodies["9/os/repodata/repomd.xml"]
-        self.seen: set[str] = set()
-        self.stale = self.cold = False
 
-    def request(self, method, url, headers=None, max_body=None, redirects=0, origins=()):
-        ours = url.startswith(MIRROR)
-        path = url[len(MIRROR + "/rpm/") if ours else len(UPSTREAM + "/") :]
-        if url == MIRROR + "/health":
-            return Response(200, Headers({}), b"ok\n", url=url)
-        bodies = self.changes | {end: body for end, body in self.bodies.items() if end not in self.changes}
-        found = next((value for end, value in bodies.items() if path.endswith(end)), 404) if ours else self.theirs
-        status, body = (found, b"no\n") if isinstance(found, int) else (200, found)
-        said = "nearby; hit" + "; detail=STALE" * self.stale if url in self.seen and not self.cold else "nearby; fwd=uri-miss"
-        self.seen.add(url)
-        response = Response(status, Headers({"Content-Length": str(len(body)), "Cache-Status": said}), body, url=url)
-        if status == 200 and "Range" in (headers or {}):
-            first, last = headers["Range"][len("bytes=") :].split("-")
-            start, end = (int(first), int(last)) if first else (len(body) - int(last), len(body) - 1)
-            told = {"Content-Range": f"bytes {start}-{end}/{len(body)}"}
-            response = replace(response, status=206, body=body[start : end + 1], headers=Headers(told))
-        return replace(response, body=b"") if method == "HEAD" else response
+    def find(self, url, headers):
+        if not url.startswith(MIRROR):
+            return self.theirs
+        found = by_end(self.changes | {end: body for end, body in self.bodies.items() if end not in self.changes}, url)
+        return 404 if found is None else found
 
 
 def examine(tree, upstream=True, **site):
-    report = health.examine(tree, MIRROR, [SITE | site], tree if upstream else None, sleep=lambda _seconds: None, now=lambda: NOW)
-    return {entry["check"]: (entry["verdict"], entry["detail"]) for entry in report.checks if entry["site"]}
-
-
-def verdicts(found, kind):
-    return {check for check, (verdict, _detail) in found.items() if verdict == kind}
+    return verdicts_of(tree, MIRROR, SITE | site, tree if upstream else None, now=NOW)
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress, bytes], ids=["gz", "xz", "bz2", "xml"])
