@@ -16,6 +16,10 @@ description:
   - Of a site of type V(pypi) it looks at the page of one project, its C(probe), as JSON and as HTML, at its links, its smallest
     file, the file's metadata and provenance, at cache hits, C(HEAD), C(Range) and compression, and at upload times and serials
     next to those of upstream.
+  - Of a site of type V(npm) it looks at the document of one package in both representations, whose tarballs have to be on the mirror,
+    and at the newest tarball, which has to have the digest that the document tells.
+  - Of a site of type V(deb) it looks at the Release of each of its suites, at an index, and at a package, which have to have the digests
+    that the archive tells.
   - Of a site of type V(golang) it looks at the list of one module's versions, and at the files of the newest, which have to be
     whole, with the sums that the checksum database tells. Which database that is says C(GOSUMDB), in the environment or by go itself.
   - Of a site of type V(rpm) it looks at one repository of the tree, its C(probe), whose list of packages and one small package have to

@@ -62,7 +62,7 @@ options:
             C(apt.conf.d/90nearby-mirrors) has apt ask the next mirror of a list instead of the same one again.
           - V(gem) puts the source in front of those that are there, and keeps all other lines.
         type: str
-        choices: [none, environment, pip, uv, npm, rpm, cargo, maven, gem]
+        choices: [none, environment, pip, uv, npm, rpm, cargo, maven, apt, gem]
         default: none
       needs:
         description: This path, or the folder that it is below, such as a client's own; where that is not there, the file is left alone.

@@ -28,7 +28,7 @@ options:
         type: str
         required: true
       type:
-        description: Package-url type of the site. Only indexes of the types V(pypi) and V(cargo) link to other origins.
+        description: Package-url type of the site. Only indexes of the types V(pypi), V(npm) and V(cargo) link to other origins.
         type: str
         required: true
       upstream:

@@ -619,3 +619,11 @@ def test_a_file_that_belongs_to_a_client_is_written_where_the_client_is(root: Pa
     run(root, wanted)
     run(root, None)
     assert not settings.parent.exists(), "with the client, what its file said is gone for good"
+
+
+def test_every_way_to_merge_is_documented() -> None:
+    from ansible_collections.nearby.mirrors.plugins.modules.client_config import DOCUMENTATION
+
+    told = yaml.safe_load(DOCUMENTATION)["options"]["files"]["suboptions"]["merge"]
+    assert told["choices"] == list(client_config.MERGES)
+    assert [name for name in client_config.MERGES if not any(f"V({name})" in line for line in told["description"])] == []
