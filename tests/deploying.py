@@ -58,18 +58,19 @@ def recap(output: str) -> dict[str, int]:
 
 @contextlib.contextmanager
 def deployed(**variables: Any) -> Iterator[str]:
-    """The mirror's base URL while it is there; afterwards nothing of it is left."""
+    """The mirror's base URL while it is there; afterwards nothing of it is left. ``variables`` are the role's."""
+    url = f"http://{variables.get('mirror_fqdn', '127.0.0.1')}:{variables.get('mirror_port', PORT)}"
     assert os.geteuid() == 0, "This deploys a mirror on this machine; run it as root."
     here = [str(folder) for folder in FOLDERS if folder.exists()]
     assert not here, f"A mirror is deployed on this machine already ({here[0]}); take it off first (make clean-quickstart)."
     result = quickstart(**variables)
     try:
         assert result.returncode == 0, result.stdout + result.stderr
-        yield URL
+        yield url
     finally:
         removed = quickstart(mirror_state="absent")
         assert removed.returncode == 0, removed.stdout + removed.stderr
     assert not [folder for folder in FOLDERS if folder.exists()]
     with contextlib.suppress(OSError):
-        urllib.request.urlopen(f"{URL}/health", timeout=5)
+        urllib.request.urlopen(f"{url}/health", timeout=5)
         raise AssertionError("It still answers.")

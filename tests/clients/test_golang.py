@@ -70,10 +70,14 @@ def told(name: str) -> str:
     return subprocess.run([go_tool(), "env", name], capture_output=True, text=True, check=True, cwd="/").stdout.strip()
 
 
+def module_proxy() -> str:
+    """The one that go asks on this machine."""
+    return next(part for part in told("GOPROXY").replace("|", ",").split(",") if part.startswith("http")).rstrip("/")
+
+
 @pytest.fixture(scope="module")
 def upstream() -> str:
-    """The module proxy that go asks here."""
-    url = next(part for part in told("GOPROXY").replace("|", ",").split(",") if part.startswith("http")).rstrip("/")
+    url = module_proxy()
     reached(f"{url}/golang.org/x/sync/@v/list", "the Go module proxy")
     return url
 

@@ -53,7 +53,6 @@ class Ecosystem:
     ``lifetime``       seconds for which an index page counts as fresh.
     ``linked``         True where index pages link to files on other origins.
     ``link_prefixes``  what stands before a link in a body, where links may be path-absolute.
-    ``whole_links``    True where clients need whole URLs for links: they then name the mirror, else only a path on it.
     ``not_offered``    what stands before a link in a body to what no mirror offers: it then leads to where the mirror has nothing.
     ``whole_links``    True where clients need whole URLs for links and redirects: they then name the mirror, else only a path on it.
     ``serial_header``  response header that counts the registry's generations.
