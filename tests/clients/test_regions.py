@@ -12,11 +12,9 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
 from deploying import PORT, deployed, playbook
 from test_cargo import PROJECT as CRATE
 from test_cargo import cargo_tool
@@ -32,12 +30,18 @@ version = "0.1.0"
 requires-python = ">=3.11"
 dependencies = ["flask==3.0.3"]
 """
+EXPORT = """uv lock
+uv export --frozen --no-emit-project --output-file requirements.txt
+uv venv
+uv pip sync --require-hashes requirements.txt
+"""
 # The lock file of each client, what else there is in the project, and what makes the lock file.
 CLIENTS = {
     "npm": ("package-lock.json", {"package.json": json.dumps(PACKAGE)}, lambda: ["npm", "install", "--package-lock-only"]),
     "cargo": ("Cargo.lock", CRATE, lambda: [cargo_tool(), "generate-lockfile"]),
     "go": ("go.sum", {"go.mod": MOD, "main.go": MAIN}, lambda: [go_tool(), "mod", "tidy"]),
-    "uv": ("uv.lock", {"pyproject.toml": PYPROJECT}, lambda: [shutil.which("uv") or pytest.fail("uv is not installed"), "lock"]),
+    "uv": ("uv.lock", {"pyproject.toml": PYPROJECT}, lambda: ["uv", "lock"]),
+    "uv export": ("requirements.txt", {"pyproject.toml": PYPROJECT}, lambda: ["sh", "-ec", EXPORT]),
 }
 ADDRESSED = {"uv"}  # these write the index's own address into their lock files
 
