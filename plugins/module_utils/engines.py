@@ -86,6 +86,12 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
             " that was cut short from a whole one, other than by its digest.",
             faults=r"upstream_truncated_close",
         ),
+        Limit(
+            "moved",
+            "A file that its upstream redirects to a declared origin is not fetched from there at once: its client is redirected to a path"
+            " on the mirror, without the query.",
+            r"test_a_redirect_to_a_declared_origin_is_followed_by_the_mirror|test_a_file_that_lies_elsewhere_is_fetched_from_there",
+        ),
         PAIRS,
         UNCHECKED,
     ),

@@ -1464,6 +1464,18 @@ def test_what_never_changes_is_fetched_once(world: World, mirror: Mirror) -> Non
 
 
 @promise("generic")
+def test_a_file_that_lies_elsewhere_is_fetched_from_there(world: World, mirror: Mirror) -> None:
+    registry = world.registries["tools"]
+    registry.put("/static/v2.0/there.tgz", "lies here")
+    fault = registry.fault(path="^/static/v2.0/asked.tgz$", redirect=f"{registry.index_url}/static/v2.0/there.tgz")
+    assert good(mirror.get("/tools/v2.0/asked.tgz"), b"lies here")
+    registry.heal(fault)
+    assert mirror.get("/tools/v2.0/asked.tgz").cache == "hit"
+    registry.fault(path="^/static/v2.0/secret.tgz$", redirect=f"{world.stranger.index_url}/static/v2.0/there.tgz")
+    assert mirror.get("/tools/v2.0/secret.tgz").status == 502 and world.stranger.requests() == []
+
+
+@promise("generic")
 def test_bodies_are_not_rewritten(world: World, mirror: Mirror) -> None:
     registry = world.registries["tools"]
     text = f'<a href="{registry.index_url}/static/x">x</a> {{"url":"{registry.files_url}/y"}}'

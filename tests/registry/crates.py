@@ -20,6 +20,9 @@ def prefix(name: str) -> str:
     return {1: "1", 2: "2", 3: f"3/{name[:1]}"}.get(len(name), f"{name[:2]}/{name[2:4]}")
 
 
+SIGNATURE = "of=a/b="  # what a place elsewhere may be asked for with, and nothing else
+
+
 class Crates(Paths):
     """The crates: ``bodies`` by name and version; ``template`` is what stands in ``dl`` after the origin."""
 
@@ -51,7 +54,8 @@ class Crates(Paths):
         self.template = "/crates"
 
     def find(self, path: str) -> tuple[bytes, str, int] | None:
-        body = next((body for key, body in self.bodies.items() if path in (self.path(*key), "elsewhere/" + self.path(*key))), None)
+        place = path.removesuffix(f"?{SIGNATURE}").removeprefix("elsewhere/")
+        body = next((body for key, body in self.bodies.items() if place == self.path(*key)), None)
         return None if body is None else (body, "application/gzip", 31536000)
 
 

@@ -81,9 +81,10 @@ def upstreams_are_verified(root: Directive) -> t.Iterator[str]:
 def origins_are_fixed(root: Directive) -> t.Iterator[str]:
     """A request goes to a socket, or to a URL whose scheme and host are written down."""
     (http,) = root.own("http")
-    urls = {entry.arguments[-1]: entry for each in http.own("map") if each.arguments[-1] == "$fetch_url" for entry in each.inner}
+    fixed = {"$fetch_url", "$moved_url"}
+    urls = {entry.arguments[-1]: entry for each in http.own("map") if each.arguments[-1] in fixed for entry in each.inner}
     for _location, to in proxied(root):
-        if not to_socket(to) and to.value.removesuffix(QUERY).removesuffix("$fetch_query") != "$fetch_url":
+        if not to_socket(to) and to.value.removesuffix(QUERY).removesuffix("$fetch_query") not in fixed:
             yield f"{to} may lead anywhere"
     for url, entry in urls.items():
         if url and not re.match(r"https?://[^/$@]+/", url):

@@ -34,6 +34,8 @@ BREAKAGES: dict[str, list[tuple[t.Callable[..., t.Iterator[str]], str, str]]] = 
         (nginx_checks.origins_are_fixed, r"proxy_pass \$fetch_url;", "proxy_pass https://$http_host$raw_path;"),
         (nginx_checks.origins_are_fixed, r"proxy_pass http://transform;", "proxy_pass http://$arg_to;"),
         (nginx_checks.origins_are_fixed, r'"https://files.example.org/\$rest"', '"https://files.example.org$rest"'),
+        (nginx_checks.origins_are_fixed, r'"https://files.example.org/\$there"', '"https://files.example.org$there"'),
+        (nginx_checks.origins_are_fixed, r"proxy_pass \$moved_url;", "proxy_pass $upstream_http_location;"),
         (nginx_checks.origins_are_fixed, r"server unix:[^;]*/artifact.sock[^;]*;", "server 192.0.2.1;"),
         (nginx_checks.keys_tell_bodies_apart, r"\|\$encoding", "|"),
         (nginx_checks.keys_tell_bodies_apart, r"\|\$representation_1", "|"),
