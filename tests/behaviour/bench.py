@@ -292,6 +292,7 @@ ENGINES: dict[str, t.Callable[[Path], list[str]]] = {  # how an engine is run in
 }
 
 
+FACTS = tempfile.TemporaryDirectory()
 RELOAD = {"nginx": signal.SIGHUP, "apache": signal.SIGUSR1}
 
 
@@ -335,6 +336,8 @@ class Mirror:
             "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
             "ANSIBLE_LOCAL_TEMP": str(self.root / "ansible"),
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+            "ANSIBLE_CACHE_PLUGIN": "jsonfile",  # the facts of this machine are gathered once for all mirrors
+            "ANSIBLE_CACHE_PLUGIN_CONNECTION": FACTS.name,
         }
         done = subprocess.run(
             [playbook, "-i", "localhost,", HERE / "render.yml", "-e", f"@{variables}"],
