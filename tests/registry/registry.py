@@ -312,6 +312,7 @@ class Project:
         )
 
 
+@functools.cache  # no test changes it
 def large() -> Project:
     """4,000 files: 200 versions of 20 files, of which one is a wheel that installs on Linux and the rest are small stubs."""
     project = Project("large")
