@@ -292,6 +292,7 @@ ENGINES: dict[str, t.Callable[[Path], list[str]]] = {  # how an engine is run in
 }
 
 
+FACTS = tempfile.TemporaryDirectory()
 RELOAD = {"nginx": signal.SIGHUP, "apache": signal.SIGUSR1}
 
 
@@ -335,6 +336,8 @@ class Mirror:
             "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
             "ANSIBLE_LOCAL_TEMP": str(self.root / "ansible"),
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+            "ANSIBLE_CACHE_PLUGIN": "jsonfile",  # the facts of this machine are gathered once for all mirrors
+            "ANSIBLE_CACHE_PLUGIN_CONNECTION": FACTS.name,
         }
         done = subprocess.run(
             [playbook, "-i", "localhost,", HERE / "render.yml", "-e", f"@{variables}"],
@@ -347,6 +350,9 @@ class Mirror:
         )
         if done.returncode:
             raise RuntimeError(f"The role did not render its configuration:\n{done.stdout}")
+        for name, text in json.loads((self.root / "files.json").read_text()).items():
+            (path := self.root / "etc" / name).parent.mkdir(exist_ok=True)
+            path.write_text(text.replace("@RELEASE@", "test"))
 
     def replace(self, pattern: str, text: str) -> None:
         """Replace in the rendered configuration. Raises ValueError where the pattern finds nothing."""

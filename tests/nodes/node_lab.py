@@ -187,10 +187,48 @@ class Control:
         return done.stdout
 
 
+@dataclass
+class Story:
+    """Nodes that go through the same runs; `after` each run, by its name, are every node's files."""
+
+    control: Control
+    hosts: dict[str, dict] = field(default_factory=dict)
+    roots: dict[str, Path] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
+    after: dict[str, dict[str, dict]] = field(default_factory=dict)
+
+    def add(self, name: str, variables: dict, files: dict[str, tuple[int, str]], at_home: bool = False) -> None:
+        """A node with these files, in a folder of its own or in the home of the control node itself."""
+        root = self.roots[name] = self.control.home if at_home else self.control.folder / "nodes" / name
+        root.mkdir(parents=True, exist_ok=True)
+        write_files(root, files)
+        self.hosts[name] = variables if at_home else {**variables, "configure_mirrors_root": str(root)}
+
+    def tell(self, step: str, *arguments: str, hosts: dict[str, dict] | None = None, extra: dict | None = None) -> None:
+        self.runs[step] = run = self.control.play("nodes", self.hosts if hosts is None else hosts, *arguments, extra=extra)
+        assert run.code == 0, run.output
+        self.look(step)
+
+    def look(self, step: str) -> None:
+        self.after[step] = {name: snapshot(root) for name, root in self.roots.items()}
+
+    def text(self, step: str, name: str, path: str) -> str:
+        return self.after[step][name][path][3].decode()
+
+
 def make_control(folder: Path) -> Control:
     control = Control(folder)
     control.home.mkdir()
     return control
+
+
+@dataclass(frozen=True)
+class Told:
+    """A node of the story `told`. A `whole` one goes through check mode and gets another mirror in between, too."""
+
+    variables: dict
+    files: dict[str, tuple[int, str]] = field(default_factory=dict)
+    whole: bool = False
 
 
 def write_files(root: Path, files: dict[str, tuple[int, str]]) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from node_lab import BIN, Control, Mirror, Run, document, make_control, snapshot, write_files
+from node_lab import BIN, Control, Mirror, Run, Story, Told, document, make_control, snapshot, write_files
 
 TASKS_AT_MOST = 8
 SHELLS = {"shell", "command", "raw", "script", "expect"}
@@ -29,6 +29,7 @@ THERE = {
 }
 GO = {"name": "golang", "type": "golang", "path": "/golang/", "index": "/golang/", "upstream": "https://proxy.example.org"}
 CARGO = {"name": "cargo", "type": "cargo", "path": "/cargo/", "index": "/cargo/", "upstream": "https://crates.example.org"}
+MAVEN = {"name": "maven", "type": "maven", "path": "/maven/", "index": "/maven/", "upstream": "https://repository.example.org/maven2"}
 GEMS = {"name": "gem", "type": "gem", "path": "/gem/", "index": "/gem/", "upstream": "https://my-gems.example.org"}
 INFO = {"pypi": {"url": "MIRROR/pypi/simple"}}
 
@@ -73,30 +74,6 @@ NODES = {
 }
 
 
-@dataclass
-class Story:
-    """The runs by their names, and each node's files after each of them."""
-
-    control: Control
-    runs: dict[str, Run] = field(default_factory=dict)
-    after: dict[str, dict[str, dict]] = field(default_factory=dict)
-
-    def root(self, name: str) -> Path:
-        return self.control.home if name == "user" else self.control.folder / "nodes" / name
-
-    def tell(self, step: str, hosts: dict[str, dict], *arguments: str, extra: dict | None = None) -> None:
-        run = self.control.play("nodes", hosts, *arguments, extra=extra)
-        assert run.code == 0, run.output
-        self.runs[step] = run
-        self.look(step)
-
-    def look(self, step: str) -> None:
-        self.after[step] = {name: snapshot(self.root(name)) for name in NODES}
-
-    def text(self, step: str, name: str, path: str) -> str:
-        return self.after[step][name][path][3].decode()
-
-
 def filled(value: object, mirror: Mirror) -> object:
     return json.loads(json.dumps(value).replace("MIRROR", mirror.url).replace("ADDRESS", mirror.address))
 
@@ -104,20 +81,16 @@ def filled(value: object, mirror: Mirror) -> object:
 @pytest.fixture(scope="module")
 def story(mirror: Mirror, tmp_path_factory) -> Story:
     story = Story(make_control(tmp_path_factory.mktemp("nodes")))
-    hosts = {}
     for name, node in NODES.items():
-        root = story.root(name)
-        root.mkdir(parents=True, exist_ok=True)
-        write_files(root, node.files)
-        hosts[name] = {**filled(node.variables, mirror), **({} if name == "user" else {"configure_mirrors_root": str(root)})}
+        story.add(name, filled(node.variables, mirror), node.files, at_home=name == "user")
     story.look("before")
     other = {"configure_mirrors_document": document("https://other.test"), "configure_mirrors_url": ""}
-    story.tell("check", hosts, "--check", "--diff")
-    story.tell("configured", hosts)
-    story.tell("again", hosts)
-    story.tell("moved", hosts, extra=other)
-    story.tell("put back", hosts, extra={"configure_mirrors_state": "absent"})
-    story.tell("put back again", hosts, extra={"configure_mirrors_state": "absent"})
+    story.tell("check", "--check", "--diff")
+    story.tell("configured")
+    story.tell("again")
+    story.tell("moved", extra=other)
+    story.tell("put back", extra={"configure_mirrors_state": "absent"})
+    story.tell("put back again", extra={"configure_mirrors_state": "absent"})
     return story
 
 
@@ -157,24 +130,31 @@ def test_go_falls_back_to_what_the_mirror_mirrors(story: Story, name: str, expec
     assert shell.stdout == value + "\n"
 
 
-@pytest.mark.parametrize(("scope", "folder"), [("system", ""), ("user", "home/ci/")])
-def test_cargos_source_is_replaced_and_put_back(tmp_path: Path, scope: str, folder: str) -> None:
-    control, root, path = make_control(tmp_path), tmp_path / "root", f"{folder}.cargo/config.toml"
-    theirs = '# ours\n[source.crates-io]\nreplace-with = "corp"\n[source.corp]\ndirectory = "/corp"\n[net]\nretry = 9\n'
-    write_files(root, {path: (0o600, theirs)})
-    before = snapshot(root)
-    given = {"configure_mirrors_root": str(root), "configure_mirrors_scope": scope, "configure_mirrors_home": "/home/ci"}
-    hosts = {"n": given | {"configure_mirrors_document": document(sites=[CARGO])}}
-    assert control.play("nodes", hosts).code == 0
-    configured = snapshot(root)
+CARGOS = {"system": ".cargo/config.toml", "user": "home/ci/.cargo/config.toml"}
+THEIRS = '# ours\n[source.crates-io]\nreplace-with = "corp"\n[source.corp]\ndirectory = "/corp"\n[net]\nretry = 9\n'
+TOLD = {
+    f"cargo-{scope}": Told(
+        {
+            "configure_mirrors_scope": scope,
+            "configure_mirrors_home": "/home/ci",
+            "configure_mirrors_document": document(sites=[CARGO]),
+        },
+        {path: (0o600, THEIRS)},
+    )
+    for scope, path in CARGOS.items()
+}
+
+
+@pytest.mark.parametrize("scope", CARGOS)
+def test_cargos_source_is_replaced_and_put_back(told: Story, scope: str) -> None:
+    name = f"cargo-{scope}"
     nearby = {"registry": "sparse+http://mirror.test:8080/cargo/"}
-    assert tomllib.loads((root / path).read_text()) == {
+    assert tomllib.loads(told.text("configured", name, CARGOS[scope])) == {
         "source": {"corp": {"directory": "/corp"}, "crates-io": {"replace-with": "nearby"}, "nearby": nearby},
         "net": {"retry": 9},
     }
-    assert not control.play("nodes", hosts).changed("n") and snapshot(root) == configured
-    assert control.play("nodes", hosts, extra={"configure_mirrors_state": "absent"}).code == 0
-    assert snapshot(root) == before
+    assert not told.runs["again"].changed(name) and told.after["again"][name] == told.after["configured"][name]
+    assert told.after["put back"][name] == told.after["before"][name]
 
 
 def test_ruby_asks_the_mirror_for_what_it_mirrors_and_others_for_theirs(story: Story) -> None:
@@ -366,8 +346,13 @@ REFUSED = {
         "set configure_mirrors_home; nothing was changed.",
     ),
     "odd-pip-conf": ({"configure_mirrors_document": document()}, "/etc/pip.conf is not a configuration that pip reads"),
+    "odd-settings": (
+        {"configure_mirrors_document": document(sites=[*document()["sites"], MAVEN])},
+        "/etc/maven/settings.xml is not well-formed XML (",
+    ),
     "required": ({"configure_mirrors_url": DEAD, "configure_mirrors_required": True}, "The mirror cannot be used: GET"),
 }
+ODD = {"odd-pip-conf": ("etc/pip.conf", "cert = /etc/ssl/our.pem\n"), "odd-settings": ("etc/maven/settings.xml", "<settings>\n")}
 
 
 @pytest.fixture(scope="module")
@@ -377,8 +362,8 @@ def refusals(mirror: Mirror, tmp_path_factory) -> tuple[Run, dict[str, dict], di
     for name, (variables, _sentence) in {**LEFT, **REFUSED}.items():
         roots[name] = control.folder / name
         write_files(roots[name], THERE)
-        if name == "odd-pip-conf":
-            write_files(roots[name], {"etc/pip.conf": (0o644, "cert = /etc/ssl/our.pem\n")})
+        if name in ODD:
+            write_files(roots[name], {ODD[name][0]: (0o644, ODD[name][1])})
         hosts[name] = {"configure_mirrors_root": str(roots[name]), **filled(variables, mirror)}
     before = {name: snapshot(root) for name, root in roots.items()}
     run = control.play("nodes", hosts)
@@ -403,6 +388,7 @@ def test_bad_input_is_one_sentence_and_changes_nothing(refusals, name: str) -> N
     record = next(record for record in run.of(name) if record["status"] == "failed")
     message = " ".join(record["result"].get("argument_errors", [record["result"]["msg"]]))
     assert REFUSED[name][1] in message
+    assert name not in ODD or message.startswith("/etc/") and message.endswith("; nothing was changed.")
     assert "\n" not in message
     assert "u:p" not in message
     assert after[name] == before[name]

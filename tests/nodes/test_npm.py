@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from node_lab import document, make_control, snapshot, write_files
+from node_lab import Story, Told, document
 
 SITE = {"name": "npm", "type": "npm", "path": "/npm/", "index": "/npm/", "upstream": "https://registry.example.org"}
 URL = "http://mirror.test:8080/npm/"
@@ -15,21 +13,29 @@ FILES = {"system": ["etc/npmrc", "usr/etc/npmrc", "usr/local/etc/npmrc"], "user"
 ENVIRONMENT = {"system": "etc/nearby-mirrors/environment", "user": "home/ci/.config/nearby-mirrors/environment"}
 
 
+THERE = "; ours\nregistry = https://old.test/\n@a:registry=https://a.test/\nfund=false\n"
+TOLD = {
+    f"npm-{scope}": Told(
+        {
+            "configure_mirrors_scope": scope,
+            "configure_mirrors_home": "/home/ci",
+            "configure_mirrors_document": document(sites=[SITE]),
+        },
+        {paths[0]: (0o600, THERE)},
+    )
+    for scope, paths in FILES.items()
+}
+
+
 @pytest.mark.parametrize("scope", FILES)
-def test_npm_is_pointed_at_the_mirror_and_put_back(tmp_path: Path, scope: str) -> None:
-    control, root = make_control(tmp_path), tmp_path / "root"
-    write_files(root, {FILES[scope][0]: (0o600, "; ours\nregistry = https://old.test/\n@a:registry=https://a.test/\nfund=false\n")})
-    before = snapshot(root)
-    given = {"configure_mirrors_root": str(root), "configure_mirrors_scope": scope, "configure_mirrors_home": "/home/ci"}
-    hosts = {"n": given | {"configure_mirrors_document": document(sites=[SITE])}}
-    run = control.play("nodes", hosts)
-    assert run.code == 0 and "the registry of @a is kept, and npm takes its packages from there" in run.output
-    configured = snapshot(root)
+def test_npm_is_pointed_at_the_mirror_and_put_back(told: Story, scope: str) -> None:
+    name = f"npm-{scope}"
+    assert "the registry of @a is kept, and npm takes its packages from there" in str(told.runs["configured"].of(name))
     for path in FILES[scope]:
-        settings = [line for line in (root / path).read_text().splitlines() if not line.startswith("#")]
+        settings = [line for line in told.text("configured", name, path).splitlines() if not line.startswith("#")]
         there = ["; ours", "@a:registry=https://a.test/", "fund=false"] if path == FILES[scope][0] else []
         assert settings == [f"registry={URL}", "omit-lockfile-registry-resolved=true", *there]
-    variables = dict(line.split("=", 1) for line in (root / ENVIRONMENT[scope]).read_text().splitlines() if line[:1] != "#")
+    variables = dict(line.split("=", 1) for line in told.text("configured", name, ENVIRONMENT[scope]).splitlines() if line[:1] != "#")
     assert variables == {
         "NEARBY_MIRROR": "http://mirror.test:8080",
         "NPM_CONFIG_REGISTRY": URL,
@@ -37,6 +43,5 @@ def test_npm_is_pointed_at_the_mirror_and_put_back(tmp_path: Path, scope: str) -
         "YARN_NPM_REGISTRY_SERVER": URL,
         "YARN_UNSAFE_HTTP_WHITELIST": "mirror.test",
     }
-    assert not control.play("nodes", hosts).changed("n") and snapshot(root) == configured
-    assert control.play("nodes", hosts, extra={"configure_mirrors_state": "absent"}).code == 0
-    assert snapshot(root) == before
+    assert not told.runs["again"].changed(name) and told.after["again"][name] == told.after["configured"][name]
+    assert told.after["put back"][name] == told.after["before"][name]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from node_lab import document, make_control, snapshot, write_files
+from node_lab import Story, Told, document
 
 FOLDER = "etc/yum.repos.d"
 BASE = "[base]\nname = Base $releasever\nbaseurl=https://rpm.example.org/pub/$releasever/$basearch/os/\ngpgcheck=1\ngpgkey=file:///k\n"
@@ -30,42 +30,30 @@ EXPECTED = {
 }
 
 
-def test_repositories_are_fronted_and_put_back(tmp_path: Path) -> None:
-    control = make_control(tmp_path)
-    root = tmp_path / "node"
-    root.mkdir()
-    write_files(root, FILES)
-    before = snapshot(root)
-    variables = {"configure_mirrors_root": str(root), "configure_mirrors_document": document(sites=SITES)}
+USER = {"configure_mirrors_scope": "user", "configure_mirrors_home": "/home/ci"}
+TOLD = {
+    "rpm": Told({"configure_mirrors_document": document(sites=SITES)}, FILES, whole=True),
+    "rpm-user": Told({"configure_mirrors_document": document(sites=SITES), **USER}, FILES),
+}
 
-    def tell(*arguments: str, **extra: object) -> dict[str, str]:
-        run = control.play("nodes", {"node": variables}, *arguments, extra=extra)
-        assert run.code == 0, run.output
-        told.append(run)
-        return {path.name: path.read_text() for path in (root / FOLDER).iterdir()}
 
-    told: list = []
+def test_repositories_are_fronted_and_put_back(told: Story) -> None:
+    def files(step: str) -> dict[str, str]:
+        return {Path(path).name: told.text(step, "rpm", path) for path in told.after[step]["rpm"] if Path(path).parent == Path(FOLDER)}
+
+    before = told.after["before"]["rpm"]
     originals = {Path(name).name: text for name, (_mode, text) in FILES.items()}
-    assert tell("--check", "--diff") == originals and snapshot(root) == before
-    assert tell() == originals | EXPECTED
-    assert "[listed] is kept, and dnf asks its metalink" in " ".join(told[-1].output.split())
-    assert oct((root / FOLDER / "base.repo").stat().st_mode & 0o777) == "0o640"
-    tell()
-    assert told[0].changed("node") and told[1].changed("node") and not told[2].changed("node")
-    moved = tell(configure_mirrors_document=document("https://other.test", sites=SITES))
+    assert told.runs["check"].changed("rpm") and told.after["check"]["rpm"] == before
+    assert told.runs["configured"].changed("rpm") and files("configured") == originals | EXPECTED
+    assert "[listed] is kept, and dnf asks its metalink" in str(told.runs["configured"].of("rpm"))
+    assert told.after["configured"]["rpm"][f"{FOLDER}/base.repo"][0].endswith("640")
+    assert not told.runs["again"].changed("rpm")
+    moved = files("moved")
     assert moved == originals | {name: text.replace("http://mirror.test:8080", "https://other.test") for name, text in EXPECTED.items()}
     assert not any(word in text for text in moved.values() for word in ("gpgcheck=0", "sslverify", "fastestmirror"))
-    tell(configure_mirrors_state="absent")
-    assert snapshot(root) == before
+    assert told.after["put back"]["rpm"] == before
 
 
-def test_a_user_has_no_repositories_of_its_own(tmp_path: Path) -> None:
-    control = make_control(tmp_path)
-    root = tmp_path / "node"
-    root.mkdir()
-    write_files(root, FILES)
-    variables = {"configure_mirrors_root": str(root), "configure_mirrors_document": document(sites=SITES)}
-    extra = {"configure_mirrors_scope": "user", "configure_mirrors_home": "/home/ci"}
-    run = control.play("nodes", {"node": variables}, extra=extra)
-    assert run.code == 0, run.output
-    assert (root / FOLDER / "base.repo").read_text() == BASE and (root / "home/ci/.config/nearby-mirrors/environment").exists()
+def test_a_user_has_no_repositories_of_its_own(told: Story) -> None:
+    assert told.text("configured", "rpm-user", f"{FOLDER}/base.repo") == BASE
+    assert "home/ci/.config/nearby-mirrors/environment" in told.after["configured"]["rpm-user"]

@@ -312,6 +312,7 @@ class Project:
         )
 
 
+@functools.cache  # no test changes it
 def large() -> Project:
     """4,000 files: 200 versions of 20 files, of which one is a wheel that installs on Linux and the rest are small stubs."""
     project = Project("large")
@@ -628,12 +629,11 @@ class Origin:
     def open(self) -> None:
         if not self.server:
             self.server = Server(self.address, self)
-            threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+            threading.Thread(target=self.server.serve, daemon=True).start()
 
     def close(self) -> None:
         if self.server:
-            self.server.shutdown()
-            self.server.server_close()
+            self.server.end()
             self.server = None
         for connection in list(self.sockets):
             with contextlib.suppress(OSError):  # it was closed meanwhile
@@ -648,11 +648,24 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], origin: Origin) -> None:
         self.origin, self.tls = origin, None
+        self.ending, self.ended = False, threading.Event()
         self.address_family = family(address[0])
         if origin.registry.certificate:
             self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.tls.load_cert_chain(*origin.registry.certificate)
         super().__init__(address, Handler)
+
+    def serve(self) -> None:
+        """As serve_forever(), without looking twenty times a second whether to end: a test has many servers."""
+        while not self.ending:
+            self.handle_request()
+        self.ended.set()
+
+    def end(self) -> None:
+        self.ending = True
+        self.socket.shutdown(socket.SHUT_RDWR)  # who waits for a connection is woken
+        self.ended.wait()
+        self.server_close()
 
     def get_request(self) -> tuple[socket.socket, t.Any]:
         connection, address = super().get_request()

@@ -34,15 +34,18 @@ class Directive:
         """All that the block holds, at any depth."""
         for directive in self.inner:
             yield directive
-            yield from directive.walk()
+            if directive.inner:
+                yield from directive.walk()
 
     def all(self, *names: str) -> list[Directive]:
         """All of those names within, at any depth."""
-        return [directive for directive in self.walk() if directive.name.lower() in map(str.lower, names)]
+        wanted = {name.lower() for name in names}
+        return [directive for directive in self.walk() if directive.name.lower() in wanted]
 
     def own(self, *names: str) -> list[Directive]:
         """Those of these names that stand directly in the block."""
-        return [directive for directive in self.inner if directive.name.lower() in map(str.lower, names)]
+        wanted = {name.lower() for name in names}
+        return [directive for directive in self.inner if directive.name.lower() in wanted]
 
     def inherited(self, name: str) -> list[Directive]:
         """Those that hold in the block as Nginx inherits: of the innermost block around it that has any."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import typing as t
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "behaviour")]
 
 import bench  # noqa: E402
+import configuration  # noqa: E402
 
 # Negotiated and not, rewritten and not, immutable, with a query, of one origin and of two, over TLS and not.
 SITES = [
@@ -29,6 +31,12 @@ SITES = [
     {"name": "gem", "type": "gem", "upstream": "https://gems.example.org"},
     {"name": "asked", "type": "generic", "upstream": "https://asked.example.org", "query": True, "immutable": [r"v[0-9.]+/.*"]},
 ]
+
+
+@pytest.fixture(scope="session")
+def parsed(rendered: t.Callable[[str], Path]) -> t.Callable[[str], configuration.Directive]:
+    """The configuration of an engine as a tree; parsed once."""
+    return functools.cache(lambda engine: configuration.PARSERS[engine](rendered(engine)))
 
 
 @pytest.fixture(scope="session")

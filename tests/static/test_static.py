@@ -162,8 +162,10 @@ def test_the_server_refuses_what_it_does_not_know(engine: str, rendered: t.Calla
 
 
 @pytest.mark.parametrize(("engine", "check"), [pytest.param(e, c, id=f"{e}-{c.__name__}") for e, checks in CHECKS.items() for c in checks])
-def test_nothing_to_complain_of(engine: str, check: t.Callable[..., t.Iterator[str]], rendered: t.Callable[[str], Path]) -> None:
-    assert list(check(configuration.PARSERS[engine](rendered(engine)))) == []
+def test_nothing_to_complain_of(
+    engine: str, check: t.Callable[..., t.Iterator[str]], parsed: t.Callable[[str], configuration.Directive]
+) -> None:
+    assert list(check(parsed(engine))) == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ checker says)}.
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import signal
@@ -21,6 +20,14 @@ from pathlib import Path
 
 path = Path(sys.argv[2])
 settings = json.loads(path.read_text())
+if settings["refuse"]:
+    sys.exit(settings["refuse"])
+if sys.argv[1] == "check":
+    sys.exit()
+if settings["health"] == "dead":
+    sys.exit("no socket")
+
+import http.server  # noqa: E402  most runs end before it is needed
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -46,12 +53,6 @@ def stop(_signal: int, _frame: object) -> None:
     os._exit(0)
 
 
-if settings["refuse"]:
-    sys.exit(settings["refuse"])
-if sys.argv[1] == "check":
-    sys.exit()
-if settings["health"] == "dead":
-    sys.exit("no socket")
 server = http.server.ThreadingHTTPServer(("127.0.0.1", settings["port"]), Handler)
 if sys.argv[1] == "start" and os.fork():
     os._exit(0)
