@@ -28,11 +28,12 @@ from pathlib import Path
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
-from deploying import CACHE, LOG, RUN, deployed, playbook, quickstart, recap
+from deploying import CACHE, CONFIG, LOG, RUN, deployed, playbook, quickstart, recap
 from installs import HITS, LOG_FLUSH_SECONDS, Mirror
 from upstreams import NOWHERE, until
 
 import bench  # isort: skip
+from ociregistry import OciRegistry  # isort: skip
 from registry import free_port  # isort: skip
 
 REGISTRY, IMAGE = "images.test", "library/app"
@@ -122,6 +123,35 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
     upstream.push()
     yield upstream
     upstream.stop()
+
+
+def fetching() -> dict[str, int]:
+    """The processes that fetch for the mirror, by their site."""
+    running = subprocess.run(["pgrep", "-a", "docker-registry"], capture_output=True, text=True, check=False).stdout.splitlines()
+    return {Path(line.split()[-1]).stem: int(line.split()[0]) for line in running if f" {CONFIG}/fetchers/" in line}
+
+
+def test_what_fetches_comes_and_goes_with_its_site(upstream: Upstream) -> None:
+    one, two = ({"type": "oci", "name": name, "upstream": f"http://127.0.0.1:{upstream.port}"} for name in ("one", "two"))
+    with OciRegistry() as guarded:
+        guarded.anonymous = "basic"
+        refused = quickstart(mirror_sites=[{**one, "upstream": f"http://127.0.0.1:{guarded.port}"}])
+        assert refused.returncode and "answered 401, and this mirror pulls anonymously only; set another upstream" in refused.stdout
+        assert not fetching()
+    with deployed(mirror_sites=[one, two]) as url:
+        both = fetching()
+        assert set(both) == {"one", "two"}
+        more = quickstart(mirror_sites=[one, two, "pypi"], mirror_verify=False)
+        assert more.returncode == 0 and fetching() == both, "what serves changed, and what fetches did not"
+        away = quickstart(mirror_sites=[one, {**two, "upstream": NOWHERE, "origins": []}])
+        assert away.returncode and "docker-registry does not run for each site of the type oci: let this host reach" in away.stdout
+        assert fetching() == {"one": both["one"]}
+        done = quickstart(mirror_sites=[two])
+        assert done.returncode == 0, done.stdout
+        assert set(fetching()) == {"two"} and [path.name for path in (CONFIG / "fetchers").iterdir()] == ["two.yml"]
+        asked = urllib.request.Request(f"{url}/v2/two/{IMAGE}/tags/list")
+        assert json.loads(urllib.request.urlopen(asked, timeout=20).read())["tags"] == ["latest"], "though the port is another one now"
+    assert not fetching()
 
 
 @pytest.fixture(scope="module", params=list(bench.ENGINES))
