@@ -94,7 +94,8 @@ def offer(index: str) -> dict[str, Any]:
 def from_document(document: Any, base: str, types: Iterable[str], where: str) -> dict[str, Any]:
     """`{url, name, indexes: {type: {url, host, plain, probe, upstream}}}` of a mirror document; the first site of a type counts.
 
-    Where clients use all sites of a type, its entry has them in `sites`, `{name, url, upstream}` each.
+    Where clients use all sites of a type, its entry has them in `sites`, `{name, url, upstream}` each, and the `registry` by which names
+    of images call it.
     `base` is the URL that the document was fetched from; without one the document's own `url` counts. Raises BadInput.
     """
     if not isinstance(document, Mapping):
@@ -123,7 +124,7 @@ def from_document(document: Any, base: str, types: Iterable[str], where: str) ->
             if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", str(site.get("name"))) or not upstream:
                 raise BadInput(f"{where} has a site with the name {site.get('name')!r} and the upstream {upstream!r}, and needs both")
             registry = str(site.get("registry") or "")
-            if not re.fullmatch(r"(?:[A-Za-z0-9.-]+(?::[0-9]{1,5})?)?", registry):
+            if not re.fullmatch(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?", registry) and (registry or _known(kind).fetcher):
                 raise BadInput(f"{where} has a site with the registry {registry!r}, which is no host name")
             entry = {"name": site["name"], "url": base + index, "upstream": upstream}
             known.setdefault("sites", []).append(entry | ({"registry": registry} if registry else {}))
