@@ -42,7 +42,7 @@ setup-test: .venv/test $(LINK)
 
 host: ## install the Debian packages that the tests need (root)
 	tests/host-packages nginx apache2 faketime wrk golang-go podman runc iptables nftables netavark aardvark-dns openssh-client \
-		mmdebstrap gpg mount debian-archive-keyring ca-certificates dnf createrepo-c rpm $(CARGO) $(NPM) maven gradle ruby bundler
+		mmdebstrap gpg mount debian-archive-keyring ca-certificates dnf createrepo-c rpm $(CARGO) $(NPM) maven gradle ruby bundler docker-registry skopeo
 
 quickstart: setup ## a mirror on this machine at 127.0.0.1:8080, and real installs through it (root)
 	ansible-playbook nearby.mirrors.quickstart

@@ -25,6 +25,7 @@ SETTINGS = {
     "mirror_config_path": str(CONFIG),
     "mirror_cache_path": str(CACHE),
     "mirror_temp_path": f"{STATE}/temp",
+    "mirror_fetcher_path": f"{CACHE}-fetchers",
     "mirror_log_path": str(LOG),
     "mirror_run_path": str(RUN),
     "__mirror_state_path": str(STATE),

@@ -38,6 +38,12 @@ options:
     type: list
     elements: dict
     default: []
+  fetcher_port:
+    description:
+      - The port on loopback of the program that fetches for the first site that needs one, as those of the type V(oci) do.
+      - Each further one has the next port.
+    type: int
+    default: 5801
 requirements:
   - packageurl-python
 """
@@ -85,6 +91,7 @@ class LookupModule(LookupBase):
                 self.get_option("own_port"),
                 self.get_option("own_url"),
                 self.get_option("archives"),
+                self.get_option("fetcher_port"),
             )
         except SiteError as error:
             raise AnsibleLookupError(str(error)) from error

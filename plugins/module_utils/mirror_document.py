@@ -71,6 +71,7 @@ def build(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, 
         "engine": engine,
         "sites": [
             {key: site[key] for key in ("name", "type", "path", "upstream", "origins", "index", "probe", "suites")}
+            | ({"registry": site["registry"]} if site["registry"] else {})
             | {
                 "representations": site["offered"],
                 "routes": [{key: route[key] for key in ("name", "kind", "path", "target", "id")} for route in site["routes"]],
@@ -93,7 +94,8 @@ def offer(index: str) -> dict[str, Any]:
 def from_document(document: Any, base: str, types: Iterable[str], where: str) -> dict[str, Any]:
     """`{url, name, indexes: {type: {url, host, plain, probe, upstream}}}` of a mirror document; the first site of a type counts.
 
-    Where clients use all sites of a type, its entry has them in `sites`, `{name, url, upstream}` each.
+    Where clients use all sites of a type, its entry has them in `sites`, `{name, url, upstream}` each, and the `registry` by which names
+    of images call it.
     `base` is the URL that the document was fetched from; without one the document's own `url` counts. Raises BadInput.
     """
     if not isinstance(document, Mapping):
@@ -114,14 +116,18 @@ def from_document(document: Any, base: str, types: Iterable[str], where: str) ->
         if not isinstance(index, str) or not index.startswith("/") or not _PATH.fullmatch(index):
             raise BadInput(f"{where} has a site with the index {index!r}, which is not a plain path")
         probe = str(site.get("probe") or "")
-        if not re.fullmatch(r"(?:(?!\.)[A-Za-z0-9@!._~-]+(?:/(?!\.)[A-Za-z0-9@!._~-]+)*)?", probe):
+        if not re.fullmatch(r"(?:(?!\.)[A-Za-z0-9@!._~-]+(?:/(?!\.)[A-Za-z0-9@!._~-]+)*(?::[A-Za-z0-9._-]+)?)?", probe):
             raise BadInput(f"{where} has a site with the probe {probe!r}, which is not a project's name")
         upstream = checked_url(site["upstream"], f"an upstream in {where}") if site.get("upstream") else ""
         known = indexes.setdefault(kind, dict(offer(base + index), probe=probe, upstream=upstream))
         if _known(kind).together:
             if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", str(site.get("name"))) or not upstream:
                 raise BadInput(f"{where} has a site with the name {site.get('name')!r} and the upstream {upstream!r}, and needs both")
-            known.setdefault("sites", []).append({"name": site["name"], "url": base + index, "upstream": upstream})
+            registry = str(site.get("registry") or "")
+            if not re.fullmatch(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?", registry) and (registry or _known(kind).fetcher):
+                raise BadInput(f"{where} has a site with the registry {registry!r}, which is no host name")
+            entry = {"name": site["name"], "url": base + index, "upstream": upstream}
+            known.setdefault("sites", []).append(entry | ({"registry": registry} if registry else {}))
     if not indexes:
         raise BadInput("{} has no site that a client on this node can use (supported: {})".format(where, ", ".join(types)))
     return {"url": base, "name": str(document.get("name") or urlsplit(base).netloc), "indexes": indexes}
@@ -171,9 +177,10 @@ def probe(mirror: Mapping[str, Any], get: Callable[..., Response]) -> dict[str, 
     """Ask every index for its probe project as a client would; by type, what is wrong with those that fail."""
     failing = {}
     for kind, index in mirror["indexes"].items():
-        if not index["probe"]:
+        page = _known(kind).page
+        if not index["probe"] or not page:
             continue
-        url = index["url"].rstrip("/") + "/" + _known(kind).page.format(index["probe"])
+        url = index["url"].rstrip("/") + "/" + page.format(index["probe"])
         try:
             response = get(url, {"Accept": PROBE_ACCEPT}, redirects=3)
             if response.status != 200:

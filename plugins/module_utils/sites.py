@@ -20,7 +20,7 @@ from .catalogue import ECOSYSTEMS, Ecosystem, Route
 
 OPTIONS = {
     *("name", "type", "path", "upstream", "origins", "probe", "lifetime"),
-    *("immutable", "query", "representations", "posts", "suites"),
+    *("immutable", "query", "representations", "posts", "suites", "registry"),
 }
 RESERVED_PATHS = {"/", "/health/", "/mirror.json/"}
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -169,11 +169,13 @@ def default_index(ecosystem: Ecosystem, repository: str | None) -> str:
     return re.sub("^https?://", rf"\g<0>{ecosystem.subdomain}", repository or "")
 
 
-def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str, Any], own_url: str = "") -> dict[str, Any]:
+def resolve_site(
+    site: Mapping[str, Any], upstream: str, discovered: Mapping[str, Any], own_url: str = "", fetcher_port: int = 0
+) -> dict[str, Any]:
     """One resolved site. Its shape is the collection's inner contract; ``docs/reference/site.md`` shows one."""
     ecosystem = ECOSYSTEMS[site["type"]]
     name = site["name"]
-    path = site.get("path", f"/{name}/")
+    path = site.get("path", f"{ecosystem.base}{name}/")
     if not isinstance(path, str) or not re.fullmatch(r"(?:/[A-Za-z0-9._~-]+)+/", path) or path in RESERVED_PATHS or "/." in path:
         raise SiteError(f"Site '{name}': path '{path}' is not of the form /words/ or is the mirror's own; set another path.")
     lifetime = site.get("lifetime", ecosystem.lifetime)
@@ -183,6 +185,13 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
         raise SiteError(f"Site '{name}': type '{ecosystem.type}' knows itself which paths never change; take immutable out.")
     if "suites" in site and ecosystem.type != "deb":
         raise SiteError(f"Site '{name}': type '{ecosystem.type}' has no suites; take suites out.")
+    if not str(path).startswith(ecosystem.base):
+        raise SiteError(f"Site '{name}': clients of type '{ecosystem.type}' ask below {ecosystem.base}, not at '{path}'; set another path.")
+    registry = site.get("registry", urlsplit(upstream).netloc if ecosystem.fetcher else "")
+    if "registry" in site and not ecosystem.fetcher:
+        raise SiteError(f"Site '{name}': only names of images begin with that of a registry; take registry out.")
+    if registry and not (isinstance(registry, str) and re.fullmatch(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?", registry)):
+        raise SiteError(f"Site '{name}': registry '{registry}' is no host name, with a port or without; correct it.")
     suites = check_suites(site)
     if not isinstance(site.get("query", False), bool):
         raise SiteError(f"Site '{name}': query is neither true nor false; set one of them.")
@@ -203,13 +212,18 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
             raise SiteError(f"Site '{name}': representation '{representation}' is unknown; set some of {', '.join(known)}, or none.")
     upstream_origin = origin_of(upstream)
     base = upstream[len(upstream_origin) :] if upstream.startswith(upstream_origin) else urlsplit(upstream).path
+    # Of a program of another site, which may have had its port before, this path gets nothing.
+    prefix = hashlib.sha256(upstream.encode()).hexdigest()[:8] if ecosystem.fetcher else ""
+    source = f"http://127.0.0.1:{fetcher_port}/{prefix}" if ecosystem.fetcher else upstream
 
     def resolved(route: Route) -> dict[str, Any]:
         return {
             "name": route.name,
             "kind": "absent" if route.kind == "pass" and not site.get("posts") else route.kind,
             "path": f"{path}{route.path}",
-            "target": f"{upstream}/{route.path}",
+            "target": f"{upstream}{ecosystem.base}{route.path}",
+            "fetch": f"{source}{ecosystem.base}{route.path}",
+            "accept": route.accept,
             "pattern": f"^{re.escape(path + route.path)}(?<rest>{route.match or '.*'})$",
             "prefix": not route.match,
             "lifetime": min(route.lifetime or lifetime, lifetime),
@@ -229,6 +243,7 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
                 **route,
                 "path": target,
                 "target": f"{origin}/",
+                "fetch": f"{origin}/",
                 "pattern": f"^{re.escape(target)}(?<rest>.*)$",
                 "redirects": [{"from": "/", "to": target}, *own, *route["redirects"]],
             }
@@ -245,7 +260,9 @@ def resolve_site(site: Mapping[str, Any], upstream: str, discovered: Mapping[str
         "upstream": upstream,
         "origins": origins,
         "suites": suites,
-        "discover": ecosystem.linked and "origins" not in site or bool(suites),
+        "registry": registry,
+        "fetcher": {"program": ecosystem.fetcher, "port": fetcher_port, "prefix": prefix} if ecosystem.fetcher else {},
+        "discover": bool(ecosystem.linked or ecosystem.fetcher) and "origins" not in site or bool(suites),
         "index": "" if ecosystem.index is None else f"{path}{ecosystem.index}",
         "probe": site.get("probe", next((suite for suite in suites if not suite.endswith("/")), ecosystem.probe)),
         "here": own_url if ecosystem.whole_links else "",
@@ -266,6 +283,7 @@ def resolve_sites(
     own_port: int,
     own_url: str = "",
     archives: Iterable[Mapping[str, Any]] = (),
+    fetcher_port: int = 5801,
 ) -> list[dict[str, Any]]:
     """All sites of a mirror, resolved.
 
@@ -274,6 +292,7 @@ def resolve_sites(
     ``own_addresses`` are the names and addresses of this mirror, which no site may have as its upstream.
     ``archives`` are those that the mirror host's apt sources name, `{url, suites}`, for sites of the type deb.
     ``own_url`` is scheme://host[:port] of this mirror, for links that have to be whole.
+    ``fetcher_port`` is the port on loopback of the first site that has a fetcher; that of the next one is the next.
     Raises :class:`SiteError`.
     """
     if not isinstance(entries, list) or not entries:
@@ -297,7 +316,8 @@ def resolve_sites(
         host, port = host_and_port(upstream)
         if host in own and port == own_port:
             raise SiteError(f"Site '{site['name']}': upstream '{upstream}' is this mirror itself; set the registry's own address.")
-        resolved = resolve_site(site, upstream, discovered.get(site["name"], {}), own_url)
+        port = fetcher_port + sum(bool(other["fetcher"]) for other in sites)
+        resolved = resolve_site(site, upstream, discovered.get(site["name"], {}), own_url, port)
         for other in sites:
             both = f"Sites '{other['name']}' and '{resolved['name']}'"
             if other["name"] == resolved["name"] or other["path"] == resolved["path"]:

@@ -28,7 +28,9 @@ options:
         type: str
         required: true
       type:
-        description: Package-url type of the site. Only indexes of the types V(pypi), V(npm) and V(cargo) link to other origins.
+        description:
+          - Package-url type of the site. Only indexes of the types V(pypi), V(npm) and V(cargo) link to other origins.
+          - A registry of the type V(oci) has to let everybody pull.
         type: str
         required: true
       upstream:

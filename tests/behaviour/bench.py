@@ -497,10 +497,18 @@ class Fresh:
 
 
 @contextlib.contextmanager
-def one_site(root: Path, engine: str, registry: t.Any, breakage: list[str], *more: dict[str, t.Any], **site: t.Any) -> t.Iterator[World]:
+def one_site(
+    root: Path,
+    engine: str,
+    registry: t.Any,
+    breakage: list[str],
+    *more: dict[str, t.Any],
+    variables: t.Mapping[str, t.Any] | None = None,
+    **site: t.Any,
+) -> t.Iterator[World]:
     """A mirror with one site, whose pages are fresh for 1 s, in front of one registry (``paths.Paths``): for the rows of one protocol.
 
-    ``more`` are sites in front of the same registry with other options.
+    ``more`` are sites in front of the same registry with other options, ``variables`` further ones of the role's.
     """
     with contextlib.ExitStack() as stack:
         names = Names()
@@ -510,7 +518,7 @@ def one_site(root: Path, engine: str, registry: t.Any, breakage: list[str], *mor
         upstream = f"http://registry.test:{registry.port}"
         first = {"name": site["type"], "upstream": upstream, "lifetime": 1} | site
         sites = [first, *(first | other for other in more)]
-        mirror = Mirror(root, engine, sites, mirror_resolvers=[names.address], mirror_index_timeout=2)
+        mirror = Mirror(root, engine, sites, mirror_resolvers=[names.address], mirror_index_timeout=2, **(variables or {}))
         mirror.render()
         for rule in breakage:
             mirror.replace(*rule.partition("=>")[::2])

@@ -328,7 +328,7 @@ LEFT = {
     "later": ({"configure_mirrors_url": "MIRROR/later"}, "MIRROR/later/mirror.json has version 2, and this release"),
     "useless": (
         {"configure_mirrors_url": "MIRROR/useless"},
-        "has no site that a client on this node can use (supported: pypi, npm, golang, rpm, cargo, maven, deb, gem).",
+        "has no site that a client on this node can use (supported: pypi, npm, golang, rpm, cargo, maven, deb, gem, oci).",
     ),
     "dead-index": ({"configure_mirrors_url": "MIRROR/broken"}, "GET MIRROR/broken/pypi/simple/pip/ answered 502."),
     "dead-fqdn": ({"mirror_fqdn": "127.0.0.1:1"}, "the connection was refused."),

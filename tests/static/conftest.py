@@ -29,6 +29,7 @@ SITES = [
     {"name": "maven", "type": "maven", "upstream": "https://repository.example.org/maven2"},
     {"name": "debian", "type": "deb", "upstream": "http://archive.example.org/debian"},
     {"name": "gem", "type": "gem", "upstream": "https://gems.example.org"},
+    {"name": "images", "type": "oci", "upstream": "https://images.example.org", "origins": []},
     {"name": "asked", "type": "generic", "upstream": "https://asked.example.org", "query": True, "immutable": [r"v[0-9.]+/.*"]},
 ]
 

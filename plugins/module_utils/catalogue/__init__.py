@@ -13,9 +13,12 @@ from .generic import GENERIC
 from .golang import GOLANG
 from .maven import MAVEN
 from .npm import NPM
+from .oci import OCI
 from .pypi import PYPI
 from .rpm import RPM
 
-ECOSYSTEMS: dict[str, Ecosystem] = {ecosystem.type: ecosystem for ecosystem in (PYPI, NPM, DEB, RPM, GOLANG, CARGO, MAVEN, GEM, GENERIC)}
+ECOSYSTEMS: dict[str, Ecosystem] = {
+    ecosystem.type: ecosystem for ecosystem in (PYPI, NPM, DEB, RPM, GOLANG, CARGO, MAVEN, GEM, OCI, GENERIC)
+}
 
 __all__ = ["ECOSYSTEMS", "Ecosystem", "Representation", "Route"]

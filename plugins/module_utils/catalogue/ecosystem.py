@@ -30,6 +30,7 @@ class Route:
     ``links``    which links in its bodies are rewritten: ``all``, ``files`` (only those to linked origins) or ``none``.
     ``match``    an expression that the rest of the path must match; empty for all. Its own groups are numbered from 2.
     ``lifetime`` seconds for which what it serves counts as fresh, where that is less than the site's; 0 for the site's own.
+    ``accept``   what the mirror accepts from upstream (RFC 9110, section 12.5.1), whatever its client does.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Route:
     negotiated: bool = False
     match: str = ""
     lifetime: int = 0
+    accept: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,11 @@ class Ecosystem:
 
     ``type``           package-url type (ECMA-427).
     ``index``          path that clients are given, relative to the site; None where they are given none.
+    ``base``           where clients look for all sites of the type; what stands before their paths, and upstream's.
+    ``fetcher``        the program, one for each site, that stands between the mirror and what only a client of the protocol gets.
     ``probe``          a project that every registry of this type has; health and discovery look at it.
-    ``page``           where a project's page is, relative to the index; what clients ask first where no pattern tells that.
+    ``page``           where a project's page is, relative to the index; what clients ask first where no pattern tells that;
+                       empty where a node does not ask for it.
     ``subdomain``      what stands before the host of the type's default repository where its index has a host of its own.
     ``lifetime``       seconds for which an index page counts as fresh.
     ``linked``         True where index pages link to files on other origins.
@@ -62,6 +67,8 @@ class Ecosystem:
 
     type: str
     index: str | None = None
+    base: str = "/"
+    fetcher: str = ""
     probe: str = ""
     page: str = "{}/"
     subdomain: str = ""

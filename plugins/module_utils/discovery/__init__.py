@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..http import Client
-from . import cargo, deb, npm, pypi
+from . import cargo, deb, npm, oci, pypi
 from .base import DiscoveryError, Found
 
 # Types that are not here link to nothing outside their upstream.
@@ -20,6 +20,7 @@ DISCOVERIES: dict[str, Callable[[Client, Mapping[str, Any]], Found]] = {
     "npm": npm.discover,
     "deb": deb.discover,
     "cargo": cargo.discover,
+    "oci": oci.discover,
 }
 
 __all__ = ["DiscoveryError", "Found", "discover"]

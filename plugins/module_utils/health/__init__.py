@@ -16,7 +16,7 @@ from typing import Any
 
 from ..http import MEBIBYTE, Client, HttpError
 from ..mirror_document import VERSION
-from . import cargo, deb, gem, generic, golang, maven, npm, pypi, rpm
+from . import cargo, deb, gem, generic, golang, maven, npm, oci, pypi, rpm
 from .base import BAD, GOOD, SKIPPED, Options, Probe, Site, Skip, Verdict, bad, expect, good
 
 CHECKS_BY_TYPE: dict[str, tuple[type[Probe], tuple[Callable[..., Verdict], ...]]] = {
@@ -28,6 +28,7 @@ CHECKS_BY_TYPE: dict[str, tuple[type[Probe], tuple[Callable[..., Verdict], ...]]
     "maven": (Probe, maven.CHECKS),
     "deb": (Probe, deb.CHECKS),
     "gem": (Probe, gem.CHECKS),
+    "oci": (Probe, oci.CHECKS),
     "generic": (Probe, generic.CHECKS),
 }
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -211,3 +212,53 @@ def test_npm_that_cannot_be_read(world, fault, sentence):
     world.faults.append(fault)
     with pytest.raises(DiscoveryError, match=sentence):
         discover(world, NPM)
+
+
+OCI = {"name": "images", "type": "oci", "upstream": "https://images.test/"}
+BEARER = 'Bearer realm="https://tokens.test/token",service="images.test"'
+
+
+class Images:
+    """A registry that answers with `status` and asks for that authentication; `token` is what it gives to everybody, if anything."""
+
+    def __init__(self, status=401, asks=BEARER, token=b'{"token": "t"}'):
+        self.status, self.asks, self.token = status, asks, token
+
+    def get(self, url, redirects=0):
+        if url == "https://images.test/v2/":
+            return Response(self.status, Headers({"WWW-Authenticate": self.asks}), url=url)
+        assert url == "https://tokens.test/token?service=images.test"
+        return Response(200 if self.token else 401, body=self.token, url=url)
+
+
+@pytest.mark.parametrize("images", [Images(), Images(200, ""), Images(token=b'{"access_token": "t"}')])
+def test_a_registry_of_images_that_everybody_may_pull_from(images):
+    assert discover(images, OCI) == Found()
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        (
+            Images(asks="Basic"),
+            "https://images.test/v2/ answered 401, and this mirror pulls anonymously only; set another upstream:",
+        ),
+        (Images(403, ""), "answered 403, and this mirror pulls anonymously only"),
+        (Images(token=b""), "https://images.test/ gives no token without credentials, and this mirror pulls anonymously only"),
+        (Images(token=b"{}"), "gives no token without credentials"),
+        (Images(token=b"<html>"), "gives no token without credentials"),
+        (Images(404, ""), "answered 404, so it is no registry of images; set another upstream: in mirror_sites for site 'images'."),
+    ],
+)
+def test_a_registry_of_images_that_is_not_for_everybody(images, sentence):
+    with pytest.raises(DiscoveryError, match=re.escape(sentence)):
+        discover(images, OCI)
+
+
+def test_a_registry_of_images_without_reach():
+    class Away:
+        def get(self, url, redirects=0):
+            raise HttpError(f"GET {url} failed: the connection was refused")
+
+    with pytest.raises(DiscoveryError, match="refused; let this host reach it, or set another upstream: in mirror_sites for site 'images'"):
+        discover(Away(), OCI)

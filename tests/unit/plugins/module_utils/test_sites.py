@@ -457,7 +457,7 @@ def test_two_sites_of_one_type():
         ([], "at least one site"),
         ("pypi", "not a list"),
         ([7], r"mirror_sites\[0\] is neither"),
-        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of cargo, deb, gem, generic, golang, maven, npm, pypi, rpm"),
+        (["conda"], r"mirror_sites\[0\]: type 'conda' is unknown; set one of cargo, deb, gem, generic, golang, maven, npm, oci, pypi, rpm"),
         ([{"type": "pypi", "posts": True}], "nothing is posted to a registry of type 'pypi' that could pass; take posts out"),
         ([NPM | {"posts": "yes"}], "posts is neither true nor false"),
         ([{"type": "pypi", "url": "x"}], "unknown option 'url'"),
@@ -515,3 +515,53 @@ def test_what_upstream_does_not_offer_is_not_promised():
     site = resolve(["pypi"], {"pypi": {"origins": ["https://files.example.org"], "representations": ["html"]}})[0]
     assert site["offered"] == ["html"]
     assert build([site], "m", "", "http://m.test", "nginx")["sites"][0]["representations"] == ["html"]
+
+
+IMAGES = {"type": "oci", "name": "images", "upstream": "https://images.example.org:5000"}
+DIGEST = "sha256:" + "0a" * 32
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        (f"library/app/manifests/{DIGEST}", "artifact"),
+        (f"app/blobs/{DIGEST}", "artifact"),
+        ("library/app/manifests/latest", "index"),
+        ("library/app/tags/list", "index"),
+        ("library/app/blobs/latest", ""),
+        ("library/app/blobs/uploads/", ""),
+        ("_catalog", ""),
+    ],
+)
+def test_oci_knows_what_never_changes_and_what_is_none_of_its(path, kind):
+    upstream = f"https://images.example.org:5000/v2/{path}"
+    assert routed(resolve([IMAGES]), f"/v2/images/{path}") == ((kind, upstream) if kind else None)
+
+
+def test_each_oci_site_is_fetched_for_by_a_program_of_its_own():
+    more = {**IMAGES, "name": "more", "upstream": "http://more.example.org", "registry": "more.example.org:5000"}
+    sites = resolve_sites([IMAGES, {"type": "generic", "upstream": "http://a.test"}, more], {}.get, {}, [], 80, fetcher_port=7000)
+    assert [(site["fetcher"].get("port"), site["registry"]) for site in sites] == [
+        (7000, "images.example.org:5000"),
+        (None, ""),
+        (7001, "more.example.org:5000"),
+    ]
+    assert sites[0]["routes"][0]["fetch"] == "http://127.0.0.1:7000/{}/v2/".format(sites[0]["fetcher"]["prefix"])
+    moved = resolve_sites([more, IMAGES], {}.get, {}, [], 80)[1]
+    assert moved["fetcher"]["prefix"] == sites[0]["fetcher"]["prefix"] != sites[2]["fetcher"]["prefix"]
+    assert [route["id"] for route in moved["routes"]] == [route["id"] for route in sites[0]["routes"]], "what is stored stays"
+    assert [resolve([site])[0]["discover"] for site in (IMAGES, {**IMAGES, "origins": []})] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("site", "sentence"),
+    [
+        ({"type": "oci"}, "type 'oci' has no default upstream; set upstream: for it"),
+        ({**IMAGES, "path": "/images/"}, "clients of type 'oci' ask below /v2/, not at '/images/'; set another path"),
+        ({**IMAGES, "registry": "https://images.example.org"}, "registry 'https://images.example.org' is no host name"),
+        ({"type": "pypi", "registry": "images.example.org"}, "only names of images begin with that of a registry; take registry out"),
+    ],
+)
+def test_refused_oci_sites(site, sentence):
+    with pytest.raises(SiteError, match=sentence):
+        resolve([site])

@@ -97,6 +97,26 @@ def test_a_sparse_index_is_asked_for_what_cargo_asks_first() -> None:
     assert asked == list(answers)
 
 
+OCI = {"name": "images", "type": "oci", "index": "/v2/images/", "probe": "library/app:one", "upstream": "https://images.test"}
+
+
+def test_registries_of_images_count_by_their_names_and_no_image_is_asked_for() -> None:
+    sites = [OCI | {"registry": "images.test"}, OCI | {"name": "own", "index": "/v2/own/", "registry": "own.test:5000"}]
+    asked: list[str] = []
+    found = find(server({BASE + "/mirror.json": json.dumps(dict(DOCUMENT, sites=sites))}, asked), ["oci"], BASE)
+    assert [(site["name"], site["url"], site["registry"]) for site in found["indexes"]["oci"]["sites"]] == [
+        ("images", f"{BASE}/v2/images/", "images.test"),
+        ("own", f"{BASE}/v2/own/", "own.test:5000"),
+    ]
+    assert asked == [BASE + "/mirror.json"]
+
+
+@pytest.mark.parametrize("change", [{}, {"registry": ""}, {"registry": 'x"\n'}, {"registry": "https://images.test"}])
+def test_a_registry_of_images_needs_a_name(change: dict) -> None:
+    with pytest.raises(BadInput, match="with the registry .*, which is no host name"):
+        find(no_network, ["oci"], document=dict(DOCUMENT, sites=[OCI | change]))
+
+
 DEB = [
     {"name": name, "type": "deb", "index": f"/{name}/", "probe": probe, "upstream": f"http://archive.test/{name}/"}
     for name, probe in (("debian", "stable"), ("debian-security", "stable-security"))

@@ -1,0 +1,47 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a registry of images lets everybody pull, who has at most to fetch a token; it links to nothing that clients see.
+
+Source: the OCI distribution specification, "Determining Support"; the token authentication of the registry "distribution".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from ..http import Client, HttpError
+from .base import DiscoveryError, Found
+
+
+def discover(client: Client, site: Mapping[str, Any]) -> Found:
+    """Raises DiscoveryError where what it answers to everybody is not to be had without credentials."""
+    url, where = site["upstream"].rstrip("/") + "/v2/", f"in mirror_sites for site '{site['name']}'"
+    try:
+        answer = client.get(url, redirects=3)
+        asked = answer.headers.get("WWW-Authenticate")
+        refusal = f"{url} answered {answer.status}" if answer.status in (401, 403) else ""
+        if answer.status == 401 and asked.lower().startswith("bearer "):
+            told = dict(re.findall(r'([a-z]+)="([^"]*)"', asked))
+            token = client.get(f"{told.get('realm', '')}?service={quote(told.get('service', ''))}", redirects=3)
+            refusal = "" if token.status == 200 and _token(token.body) else f"{site['upstream']} gives no token without credentials"
+    except HttpError as error:
+        raise DiscoveryError(f"Site '{site['name']}': {error}; let this host reach it, or set another upstream: {where}.") from error
+    if refusal:
+        said = f"{refusal}, and this mirror pulls anonymously only"
+        raise DiscoveryError(f"Site '{site['name']}': {said}; set another upstream: {where}.")
+    if answer.status not in (200, 401):
+        said = f"{url} answered {answer.status}, so it is no registry of images"
+        raise DiscoveryError(f"Site '{site['name']}': {said}; set another upstream: {where}.")
+    return Found()
+
+
+def _token(body: bytes) -> str:
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return ""
+    return str(told.get("token") or told.get("access_token") or "") if isinstance(told, dict) else ""

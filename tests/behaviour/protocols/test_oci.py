@@ -1,0 +1,246 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The behaviour table's rows for registries of images, on a mirror of their own, whose tags are fresh for 1 s.
+
+The mirror's docker-registry runs from the configuration that the role renders; the registry wants tokens, and has its blobs elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import typing as t
+import urllib.request
+
+import bench
+import pytest
+from bench import World, age, at_once, on_the_second, show, until
+from ociregistry import DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST, TOKEN, OciRegistry, digest
+from promises import promise, table
+
+MEGABYTE = 1 << 20
+ALL = ", ".join((INDEX, MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
+
+
+@contextlib.contextmanager
+def fetcher(mirror: bench.Mirror) -> t.Iterator[None]:
+    """The site's docker-registry, until it is not needed any more."""
+    site = mirror.sites[0]["name"]
+    configuration = mirror.root / "etc" / f"{site}.yml"
+    port = re.search(r"addr: 127.0.0.1:(\d+)", configuration.read_text())[1]  # type: ignore[index]
+    with (mirror.root / "log" / f"{site}.log").open("w") as log:
+        process = subprocess.Popen(["docker-registry", "serve", str(configuration)], stdout=log, stderr=log)
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+            return True
+        return False
+
+    try:
+        assert until(answers, 10), "docker-registry does not answer"
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module", params=list(bench.ENGINES))
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[World]:
+    root, breakage, registry = tmp_path_factory.mktemp(f"oci-{request.param}"), request.config.getoption("breakage"), OciRegistry()
+    variables = {"mirror_fetcher_port": bench.free_port(), "mirror_fetcher_path": f"{root}/fetchers"}
+    upstream = f"http://127.0.0.1:{registry.port}"  # docker-registry asks this machine's own name servers
+    site = {"type": "oci", "name": "images", "upstream": upstream}
+    with bench.one_site(root, request.param, registry, breakage, variables=variables, **site) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def fetching(world: World) -> t.Iterator[None]:
+    with fetcher(world.mirror):
+        yield
+
+
+@pytest.fixture
+def registry(world: World) -> OciRegistry:
+    return world.registries["oci"]  # type: ignore[return-value]
+
+
+@pytest.fixture
+def image(registry: OciRegistry, fetching: None, numbers: t.Iterator[int]) -> str:
+    """A repository that no row has asked for before, on a mirror that fetches; its image ``one`` has a layer of its own."""
+    name = f"library/row-{next(numbers)}"
+    registry.push(name, "one", name.encode() * 1000)
+    return name
+
+
+def get(world: World, path: str, headers: t.Mapping[str, str] | None = None, **options: t.Any) -> bench.Reply:
+    """As clients ask, most of whom accept all kinds of manifests."""
+    return world.mirror.get(f"/v2/images/{path}", {"Accept": ALL, "Accept-Encoding": "gzip"} | dict(headers or {}), **options)
+
+
+def parts(registry: OciRegistry, image: str, tag: str = "one") -> tuple[str, dict[str, t.Any]]:
+    """The digest of a tag's manifest, and the manifest."""
+    named = registry.tags[image][tag]
+    return named, json.loads(registry.bodies[named][0])
+
+
+@promise("stale")
+def test_what_was_seen_is_served_while_nothing_fetches(world: World, registry: OciRegistry) -> None:
+    registry.push("seen", "one", b"seen")
+    path = f"seen/blobs/{digest(b'seen')}"
+    with fetcher(world.mirror):
+        assert [get(world, asked).status for asked in ("seen/manifests/one", path)] == [200, 200]
+    age()
+    tag, blob, unseen = (get(world, asked) for asked in ("seen/manifests/one", path, "unseen/manifests/one"))
+    assert (tag.status, tag.cache, blob.status, blob.cache) == (200, "stale", 200, "hit"), show(tag)
+    assert unseen.status in (502, 503, 504), show(unseen)
+
+
+@promise("protocol")
+def test_the_mirror_says_that_it_is_a_registry(world: World) -> None:
+    reply = world.mirror.get("/v2/")
+    assert (reply.status, reply["Docker-Distribution-API-Version"], reply.body) == (200, "registry/2.0", b"{}\n"), show(reply)
+    assert world.mirror.get("/v2/", method="HEAD").status == 200
+    assert world.mirror.get("/v2/other/library/app/manifests/one").status == 404
+
+
+@promise("protocol")
+@table("kind", {"oci": MANIFEST, "docker": DOCKER_MANIFEST})
+@table("accepted", {"all": ALL, "one kind": DOCKER_MANIFEST, "anything": "*/*", "nothing": ""})
+@table("tag", {"image": "one", "many platforms": "one-all"})
+def test_a_manifest_comes_as_it_is(world: World, registry: OciRegistry, image: str, kind: str, accepted: str, tag: str) -> None:
+    registry.push(image, "one", image.encode(), kind)
+    named = registry.tags[image][tag]
+    for reference in tag, named:
+        reply = get(world, f"{image}/manifests/{reference}", {"Accept": accepted})
+        body, media_type = registry.bodies[named]
+        assert (reply.status, reply.body, reply.type) == (200, body, media_type), show(reply)
+        told = reply["Docker-Content-Digest"], reply["Content-Encoding"], reply["Content-Length"]
+        assert told == (named, "", str(len(body))), show(reply)
+
+
+@promise("protocol")
+def test_a_tag_is_fresh_within_its_lifetime_and_then_asked_for_again(world: World, registry: OciRegistry, image: str) -> None:
+    path = f"{image}/manifests/one"
+    on_the_second()
+    first, second = get(world, path), get(world, path)
+    assert (first.cache, second.cache) == ("miss", "hit"), show(second)
+    old = registry.tags[image]["one"]
+    registry.push(image, "one", b"another layer")
+    age()
+    reply = get(world, path)
+    assert reply["Docker-Content-Digest"] == registry.tags[image]["one"] != old, show(reply)
+
+
+@promise("protocol")
+def test_what_has_a_digest_never_changes(world: World, registry: OciRegistry, image: str) -> None:
+    named, manifest = parts(registry, image)
+    paths = [f"{image}/manifests/{named}", *(f"{image}/blobs/{part['digest']}" for part in (manifest["config"], *manifest["layers"]))]
+    for path in paths:
+        first = get(world, path)
+        assert (first.status, digest(first.body)) == (200, path.rpartition("/")[2]), show(first)
+    registry.failing = True
+    age()
+    for path in paths:
+        again = get(world, path)
+        assert (again.status, again.cache, digest(again.body)) == (200, "hit", path.rpartition("/")[2]), show(again)
+
+
+@promise("protocol")
+def test_head_of_a_cached_tag_is_no_pull(world: World, registry: OciRegistry, image: str) -> None:
+    named, _manifest = parts(registry, image)
+    on_the_second()
+    get(world, f"{image}/manifests/one")
+    asked = len(registry.asked)
+    head = get(world, f"{image}/manifests/one", method="HEAD")
+    assert (head.status, head.cache, head.body, head["Docker-Content-Digest"]) == (200, "hit", b"", named), show(head)
+    assert head["Content-Length"] == str(len(registry.bodies[named][0])), show(head)
+    assert len(registry.asked) == asked
+
+
+@promise("http")
+def test_head_and_ranges_of_a_blob(world: World, registry: OciRegistry, image: str) -> None:
+    layer = image.encode() * 1000
+    path = f"{image}/blobs/{digest(layer)}"
+    for _time in "cold", "warm":
+        head, part = get(world, path, method="HEAD"), get(world, path, {"Range": "bytes=10-19"})
+        assert (head.status, head["Content-Length"]) == (200, str(len(layer))), show(head)
+        assert (part.status, part.body) == (206, layer[10:20]), show(part)
+
+
+@promise("http")
+def test_parts_of_a_large_blob_fit_whoever_asked_for_which_first(world: World, registry: OciRegistry, image: str) -> None:
+    layer = b"".join(b"%07d\n" % number for number in range(9 * MEGABYTE // 8))
+    registry.push(image, "large", layer)
+    path = f"{image}/blobs/{digest(layer)}"
+    cold = True
+    for start in 6 * MEGABYTE, 10, 5 * MEGABYTE, 8 * MEGABYTE:
+        part = get(world, path, {"Range": f"bytes={start}-{start + 99}"})
+        wanted = [(206, layer[start : start + 100])]
+        # Apache may send the first who asks the whole, which a server may (RFC 9110, section 14.2).
+        assert (part.status, part.body) in (wanted + [(200, layer)] if cold and world.mirror.engine == "apache" else wanted), show(part)
+        cold = False
+    assert digest(get(world, path).body) == digest(layer)
+
+
+@promise("once")
+def test_fifty_cold_clients_fetch_a_blob_as_one_does(world: World, registry: OciRegistry, image: str) -> None:
+    layers = [image.encode() * 200_000 + ending for ending in (b"1", b"50")]
+    for number, layer in zip((1, 50), layers, strict=True):
+        registry.push(image, f"cold-{number}", layer)
+        replies = at_once(number, lambda _number, layer=layer: get(world, f"{image}/blobs/{digest(layer)}"))
+        assert {digest(reply.body) for reply in replies if reply.complete} == {digest(layer)}
+    # docker-registry 2.8 fetches for who asks, and beside that for its own store.
+    assert until(lambda: [registry.fetched(digest(layer)) for layer in layers] == [2, 2]), registry.asked
+
+
+@promise("closed")
+def test_tokens_are_the_mirrors_and_credentials_of_clients_stay_here(world: World, registry: OciRegistry, image: str) -> None:
+    named, manifest = parts(registry, image)
+    registry.told.clear()
+    for path in f"{image}/manifests/one", f"{image}/manifests/{named}", f"{image}/blobs/{manifest['layers'][0]['digest']}":
+        reply = get(world, path, {"Authorization": "Bearer of-a-client"})
+        assert reply.status == 200 and not reply["WWW-Authenticate"] and not reply["Location"], show(reply)
+        assert TOKEN not in str(reply.headers), show(reply)
+    told = {said for _path, said in registry.told}
+    assert told == {"", f"Bearer {TOKEN}"}, told
+    assert {said for path, said in registry.told if path.startswith("store/")} == {""}, "a blob store has signed its address"
+
+
+@promise("stale")
+def test_a_tag_that_was_seen_is_served_while_upstream_is_away(world: World, registry: OciRegistry, image: str) -> None:
+    first = get(world, f"{image}/manifests/one")
+    registry.failing = True
+    age()
+    reply, unseen = get(world, f"{image}/manifests/one"), get(world, f"{image}/blobs/sha256:{'0' * 64}")
+    assert (reply.status, reply.body) == (200, first.body), show(reply)
+    assert unseen.status >= 500, show(unseen)
+    registry.failing = False
+    registry.push(image, "one", b"a later layer")
+    age()
+    assert get(world, f"{image}/manifests/one")["Docker-Content-Digest"] == registry.tags[image]["one"]
+
+
+@promise("protocol")
+@table(
+    "path, status",
+    {
+        "tag": ("manifests/none", 404),
+        "manifest": (f"manifests/sha256:{'1' * 64}", 500),  # as docker-registry 2.8 tells it
+        "blob": (f"blobs/sha256:{'1' * 64}", 404),
+    },
+)
+def test_what_is_not_there_is_not_stored(world: World, registry: OciRegistry, image: str, path: str, status: int) -> None:
+    for _time in "first", "second":
+        reply = get(world, f"{image}/{path}")
+        assert (reply.status, reply.type) == (status, "application/json") and reply.cache != "hit", show(reply)
+        assert json.loads(reply.plain)["errors"], show(reply)
+
+
+@promise("protocol")
+def test_tags_are_listed(world: World, registry: OciRegistry, image: str) -> None:
+    reply = get(world, f"{image}/tags/list")
+    assert json.loads(reply.plain) == {"name": image, "tags": ["one", "one-all"]}, show(reply)

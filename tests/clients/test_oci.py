@@ -1,0 +1,227 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""skopeo and podman against a registry of images, Debian's docker-registry, through a mirror that is deployed on this machine.
+
+Images have a name that the mirror alone knows the registry's address of, so that there is no way to it but the mirror. Each client
+begins with an empty store. Needs root, docker-registry, skopeo and podman.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ansible_collections.nearby.mirrors.plugins.module_utils import health
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
+from deploying import CACHE, CONFIG, LOG, RUN, deployed, playbook, quickstart, recap
+from installs import HITS, LOG_FLUSH_SECONDS, Mirror
+from upstreams import NOWHERE, until
+
+import bench  # isort: skip
+from ociregistry import OciRegistry  # isort: skip
+from registry import free_port  # isort: skip
+
+REGISTRY, IMAGE = "images.test", "library/app"
+LAYER_SIZE = 3_000_000
+
+
+def run(*command: str | Path, home: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """A client with no settings of this machine's, and no way out but to this machine."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "XDG_RUNTIME_DIR": str(home)}
+    environment |= {"http_proxy": NOWHERE, "https_proxy": NOWHERE, "no_proxy": "127.0.0.1,localhost"}
+    done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, timeout=120, check=False)
+    assert not check or done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
+    return done
+
+
+def layout(folder: Path) -> None:
+    """An image of one layer that cannot be packed, as a folder (OCI image layout specification)."""
+    (folder / "blobs/sha256").mkdir(parents=True)
+
+    def blob(body: bytes, media_type: str) -> dict[str, object]:
+        name = hashlib.sha256(body).hexdigest()
+        (folder / "blobs/sha256" / name).write_bytes(body)
+        return {"mediaType": f"application/vnd.oci.image.{media_type}", "digest": f"sha256:{name}", "size": len(body)}
+
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as archive:
+        content = os.urandom(LAYER_SIZE)
+        member = tarfile.TarInfo("payload")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    packed = blob(layer.getvalue(), "layer.v1.tar")
+    config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [packed["digest"]]}}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": blob(json.dumps(config).encode(), "config.v1+json"),
+        "layers": [packed],
+    }
+    entry = blob(json.dumps(manifest).encode(), "manifest.v1+json") | {"annotations": {"org.opencontainers.image.ref.name": "latest"}}
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+
+
+@dataclass
+class Upstream:
+    """A registry that takes and gives images, to everybody."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        config = {
+            "version": 0.1,
+            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "storage": {"filesystem": {"rootdirectory": f"{self.folder}/registry"}},
+        }
+        (self.folder / "config.yml").write_text(json.dumps(config | {"http": {"addr": f"127.0.0.1:{self.port}"}}))
+        self.process = subprocess.Popen(["docker-registry", "serve", self.folder / "config.yml"], stderr=subprocess.DEVNULL)
+
+        def answers() -> bool:
+            with contextlib.suppress(OSError):
+                return bool(urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v2/", timeout=5).status == 200)
+            return False
+
+        assert until(answers, 10), "docker-registry does not answer"
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.terminate()
+            self.process.wait(10)
+            self.process = None
+
+    def push(self) -> None:
+        shutil.rmtree(self.folder / "layout", ignore_errors=True)
+        layout(self.folder / "layout")
+        place = f"docker://127.0.0.1:{self.port}/{IMAGE}:latest"
+        run("skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", f"oci:{self.folder}/layout:latest", place, home=self.folder)
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
+    for tool in "docker-registry", "skopeo", "podman":
+        assert shutil.which(tool), f"{tool} is not installed; run make host"
+    upstream = Upstream(tmp_path_factory.mktemp("upstream"), free_port())
+    upstream.start()
+    upstream.push()
+    yield upstream
+    upstream.stop()
+
+
+def fetching() -> dict[str, int]:
+    """The processes that fetch for the mirror, by their site."""
+    running = subprocess.run(["pgrep", "-a", "docker-registry"], capture_output=True, text=True, check=False).stdout.splitlines()
+    return {Path(line.split()[-1]).stem: int(line.split()[0]) for line in running if f" {CONFIG}/fetchers/" in line}
+
+
+def test_what_fetches_comes_and_goes_with_its_site(upstream: Upstream) -> None:
+    one, two = ({"type": "oci", "name": name, "upstream": f"http://127.0.0.1:{upstream.port}"} for name in ("one", "two"))
+    with OciRegistry() as guarded:
+        guarded.anonymous = "basic"
+        refused = quickstart(mirror_sites=[{**one, "upstream": f"http://127.0.0.1:{guarded.port}"}])
+        assert refused.returncode and "answered 401, and this mirror pulls anonymously only; set another upstream" in refused.stdout
+        assert not fetching()
+    with deployed(mirror_sites=[one, two]) as url:
+        both = fetching()
+        assert set(both) == {"one", "two"}
+        more = quickstart(mirror_sites=[one, two, "pypi"], mirror_verify=False)
+        assert more.returncode == 0 and fetching() == both, "what serves changed, and what fetches did not"
+        away = quickstart(mirror_sites=[one, {**two, "upstream": NOWHERE, "origins": []}])
+        assert away.returncode and "docker-registry does not run for each site of the type oci: let this host reach" in away.stdout
+        assert fetching() == {"one": both["one"]}
+        done = quickstart(mirror_sites=[two])
+        assert done.returncode == 0, done.stdout
+        assert set(fetching()) == {"two"} and [path.name for path in (CONFIG / "fetchers").iterdir()] == ["two.yml"]
+        asked = urllib.request.Request(f"{url}/v2/two/{IMAGE}/tags/list")
+        assert json.loads(urllib.request.urlopen(asked, timeout=20).read())["tags"] == ["latest"], "though the port is another one now"
+    assert not fetching()
+
+
+@pytest.fixture(scope="module", params=list(bench.ENGINES))
+def mirror(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[Mirror]:
+    site = {"type": "oci", "name": "images", "upstream": f"http://127.0.0.1:{upstream.port}", "registry": REGISTRY}
+    variables = {"mirror_sites": [site | {"lifetime": 1, "probe": f"{IMAGE}:latest"}], "mirror_engine": request.param}
+    with deployed(**variables) as url:
+        again = quickstart(**variables)
+        assert recap(again.stdout)["changed"] == 0, again.stdout
+        yield Mirror(url, LOG, CACHE, RUN / "mirror.pid")
+
+
+@pytest.fixture
+def home(mirror: Mirror) -> Iterator[Callable[[], Path]]:
+    """Makes the home of a user whose clients the role has pointed at the mirror."""
+    top = Path(tempfile.mkdtemp(prefix="oci-"))  # podman refuses long paths
+
+    def make() -> Path:
+        folder = top / str(len(list(top.iterdir())))
+        folder.mkdir()
+        scope = {"configure_mirrors_scope": "user", "configure_mirrors_home": str(folder), "configure_mirrors_url": mirror.url}
+        done = playbook("nodes", **scope, nearby_hosts="localhost", ansible_connection="local")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (folder / ".config/containers/registries.conf.d/nearby-mirrors.conf").exists(), done.stdout
+        policy = folder / ".config/containers/policy.json"
+        policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        return folder
+
+    yield make
+    shutil.rmtree(top)
+
+
+def skopeo(home: Path) -> bytes:
+    """The layer that came, which was packed when it was pushed."""
+    run("skopeo", "copy", f"docker://{REGISTRY}/{IMAGE}:latest", f"dir:{home}/image", home=home)
+    return gzip.decompress(max((home / "image").iterdir(), key=lambda path: path.stat().st_size).read_bytes())
+
+
+def podman(home: Path) -> bytes:
+    store = ["podman", f"--root={home}/root", f"--runroot={home}/run", "--storage-driver=vfs"]
+    run(*store, "pull", "--quiet", f"{REGISTRY}/{IMAGE}:latest", home=home)
+    (found,) = home.glob("root/vfs/dir/*/payload")
+    return found.read_bytes()
+
+
+@pytest.mark.parametrize("pull", [skopeo, podman])
+def test_pulls_cold_and_then_without_upstream(
+    mirror: Mirror, upstream: Upstream, home: Callable[[], Path], pull: Callable[[Path], bytes]
+) -> None:
+    upstream.push()
+    (layer,) = (path.read_bytes() for path in (upstream.folder / "layout/blobs/sha256").iterdir() if path.stat().st_size > LAYER_SIZE)
+    time.sleep(4)  # a tag that another client has asked for before is then asked for anew
+    wanted = layer if pull is skopeo else layer[512 : 512 + LAYER_SIZE]
+    before = mirror.positions()
+    assert pull(home()) == wanted
+    time.sleep(LOG_FLUSH_SECONDS)
+    cold = [line for line in mirror.since(before, "access.log") if line["uri"].startswith(f"/v2/images/{IMAGE}/")]
+    assert sum("/blobs/" in line["uri"] and line["status"] == 200 for line in cold) == 2, cold
+    upstream.stop()
+    try:
+        before = mirror.positions()
+        assert pull(home()) == wanted
+        time.sleep(LOG_FLUSH_SECONDS)
+        warm = [line for line in mirror.since(before, "access.log") if line["uri"].startswith(f"/v2/images/{IMAGE}/")]
+        blobs = [line["cache"] for line in warm if "/blobs/" in line["uri"]]
+        assert len(blobs) == 2 and set(blobs) <= HITS, warm
+    finally:
+        upstream.start()
+
+
+def test_the_mirror_is_healthy(mirror: Mirror) -> None:
+    report = health.examine(Client(), mirror.url, upstream=Client())
+    assert not report.failure, report.failure

@@ -1,0 +1,136 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A fixture OCI registry as public ones are: pulls need a token that anybody gets, and blobs are at another origin.
+
+Source: the OCI distribution specification; the token authentication of the registry "distribution".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import re
+import threading
+import typing as t
+from urllib.parse import unquote
+
+from paths import Handler, Paths
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+# Of the configuration and of a layer, by that of the manifest.
+TYPES = {
+    MANIFEST: ("oci.image.config.v1+json", "oci.image.layer.v1.tar"),
+    DOCKER_MANIFEST: ("docker.container.image.v1+json", "docker.image.rootfs.diff.tar"),
+}
+TOKEN = "a-token-of-the-mirror"
+DAY = 86400
+
+
+def digest(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+class OciRegistry(Paths):
+    """``tags`` has digests by repository and tag, ``bodies`` all that has a digest, with its media type.
+
+    ``anonymous`` is what it says to those that have no token: ``bearer``, ``basic``, or ``refused`` (tokens need credentials); ``told``
+    has the Authorization headers that came with requests, by path; those of the blob store have ``store/`` before their digest.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: dict[str, dict[str, str]] = {}
+        self.bodies: dict[str, tuple[bytes, str]] = {}
+        self.told: list[tuple[str, str]] = []
+        self.anonymous = "bearer"
+        self.server.RequestHandlerClass = type("Handler", (Guarded,), {"registry": self})
+        self.store = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Store,), {"registry": self}))
+        self.store.daemon_threads = True
+        threading.Thread(target=self.store.serve_forever, daemon=True).start()
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        self.store.shutdown()
+        self.store.server_close()
+
+    def add(self, body: bytes, media_type: str = "application/octet-stream") -> dict[str, t.Any]:
+        """Its descriptor."""
+        self.bodies[digest(body)] = body, media_type
+        return {"mediaType": media_type, "digest": digest(body), "size": len(body)}
+
+    def push(self, repository: str, tag: str, layer: bytes, kind: str = MANIFEST) -> dict[str, t.Any]:
+        """An image of one layer, and as ``<tag>-all`` an index that has it for one platform; its manifest."""
+        config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest(layer)]}})
+        parts = [
+            self.add(body) | {"mediaType": f"application/vnd.{name}"}
+            for body, name in zip((config.encode(), layer), TYPES[kind], strict=True)
+        ]
+        manifest = {"schemaVersion": 2, "mediaType": kind, "config": parts[0], "layers": parts[1:]}
+        entry = self.add(json.dumps(manifest).encode(), kind)
+        platform = {"platform": {"architecture": "amd64", "os": "linux"}}
+        many = INDEX if kind == MANIFEST else DOCKER_LIST
+        index = self.add(json.dumps({"schemaVersion": 2, "mediaType": many, "manifests": [entry | platform]}).encode(), many)
+        self.tags.setdefault(repository, {})[tag] = entry["digest"]
+        self.tags[repository][f"{tag}-all"] = index["digest"]
+        return manifest
+
+    def find(self, path: str) -> tuple[bytes, str, int] | None:
+        """Body, media type and lifetime."""
+        asked = re.fullmatch(r"v2/(.+)/(manifests|tags|blobs)/([^/]+)", path)
+        if path == "v2/":
+            return b"{}", "application/json", 0
+        if not asked or asked[1] not in self.tags:
+            return None
+        tags = self.tags[asked[1]]
+        if asked[2] == "tags":
+            return json.dumps({"name": asked[1], "tags": list(tags)}).encode(), "application/json", 0
+        found = self.bodies.get(tags.get(asked[3], asked[3]))
+        return found and (*found, DAY)
+
+    def further(self, path: str, body: bytes) -> dict[str, str]:
+        version = {"Docker-Distribution-API-Version": "registry/2.0"}
+        return version | ({"Docker-Content-Digest": digest(body)} if "/manifests/" in path else {})
+
+    def fetched(self, name: str) -> int:
+        """How often the blob store has sent a blob."""
+        return self.requests(f"store/{name}").count(200)
+
+
+class Guarded(Handler):
+    registry: OciRegistry
+
+    def do_GET(self) -> None:
+        path, _question, query = self.path.removeprefix("/").partition("?")
+        said = self.headers.get("Authorization", "")
+        self.registry.told.append((path, said))
+        if self.registry.failing:
+            super().do_GET()
+        elif path == "token" and self.registry.anonymous != "refused":
+            self.answer(200, {"Content-Type": "application/json"}, json.dumps({"token": TOKEN, "expires_in": 300, "q": query}).encode())
+        elif path == "token" or said != f"Bearer {TOKEN}":
+            basic = self.registry.anonymous == "basic"
+            how = 'Basic realm="registry"' if basic else f'Bearer realm="http://{self.headers["Host"]}/token",service="registry.test"'
+            self.answer(401, {"WWW-Authenticate": how, "Content-Type": "application/json"}, b'{"errors":[{"code":"UNAUTHORIZED"}]}')
+        elif "/blobs/" in path and self.command == "GET" and self.registry.find(path):
+            store = f"http://localhost:{self.registry.store.server_address[1]}/store/{path.rpartition('/')[2]}"
+            self.answer(307, {"Location": store, "Docker-Content-Digest": unquote(path).rpartition("/")[2]}, b"")
+        elif not self.registry.find(path):
+            kind = "BLOB" if "/blobs/" in path else "MANIFEST"
+            self.answer(404, {"Content-Type": "application/json"}, b'{"errors":[{"code":"%s_UNKNOWN"}]}' % kind.encode())
+        else:
+            super().do_GET()
+
+    do_HEAD = do_GET
+
+
+class Store(Handler):
+    registry: OciRegistry
+
+    def look(self, path: str) -> tuple[bytes, str, int] | None:
+        self.registry.told.append((path, self.headers.get("Authorization", "")))
+        found = self.registry.bodies.get(path.removeprefix("store/"))
+        return found and (found[0], "application/octet-stream", DAY)
