@@ -41,15 +41,25 @@ def parsed(rendered: t.Callable[[str], Path]) -> t.Callable[[str], configuration
 
 
 @pytest.fixture(scope="session")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> t.Callable[[str], Path]:
+def rendered(tmp_path_factory: pytest.TempPathFactory, render: t.Callable[..., Path]) -> t.Callable[[str], Path]:
     """The configuration's file for an engine; rendered once."""
     files: dict[str, Path] = {}
 
-    def render(engine: str) -> Path:
+    def once(engine: str) -> Path:
         if engine not in files:
-            mirror = bench.Mirror(tmp_path_factory.mktemp(engine), engine, SITES, mirror_resolvers=["127.0.0.1"])
-            mirror.render()
-            files[engine] = mirror.root / "etc" / "mirror.conf"
+            files[engine] = render(tmp_path_factory.mktemp(engine), engine, SITES)
         return files[engine]
 
-    return render
+    return once
+
+
+@pytest.fixture(scope="session")
+def render() -> t.Callable[[Path, str, list[dict[str, t.Any]]], Path]:
+    """Writes an engine's configuration for some sites below a folder."""
+
+    def written(folder: Path, engine: str, sites: list[dict[str, t.Any]]) -> Path:
+        mirror = bench.Mirror(folder, engine, sites, mirror_resolvers=["127.0.0.1"])
+        mirror.render()
+        return mirror.root / "etc" / "mirror.conf"
+
+    return written

@@ -156,6 +156,13 @@ def test_the_server_accepts_it(engine: str, rendered: t.Callable[[str], Path]) -
 
 
 @pytest.mark.parametrize("engine", CHECKS)
+def test_the_server_accepts_a_mirror_without_a_kind_of_route(engine: str, render: t.Callable[..., Path], tmp_path: Path) -> None:
+    """Its one site has nothing that never changes, nor links, nor representations."""
+    told = accepted(engine, render(tmp_path, engine, [{"type": "generic", "upstream": "https://files.example.org"}]))
+    assert told.returncode == 0, told.stderr
+
+
+@pytest.mark.parametrize("engine", CHECKS)
 def test_the_server_refuses_what_it_does_not_know(engine: str, rendered: t.Callable[[str], Path], tmp_path: Path) -> None:
     (path := tmp_path / "mirror.conf").write_text(rendered(engine).read_text() + "\nunheard_of on;\n")
     assert accepted(engine, path).returncode

@@ -185,6 +185,16 @@ def test_a_redirect_to_a_declared_origin_is_followed_by_the_mirror(world: World,
 
 
 @promise("closed")
+@table("second", {"whole": "{origin}/there", "path": "/there", "relative": "there"})
+def test_what_is_redirected_twice_is_refused(world: World, index: CrateIndex, crate: str, second: str) -> None:
+    path = index.crates.path(crate, "1.0.0")
+    index.crates.moved[path] = f"/elsewhere/{path}"
+    index.crates.moved[f"elsewhere/{path}"] = second.format(origin=index.crates.url)
+    reply = get(world, f"files/{path}")
+    assert reply.status == 502 and not reply["Location"], show(reply)
+
+
+@promise("closed")
 def test_a_redirect_to_another_origin_is_refused(world: World, index: CrateIndex, crate: str) -> None:
     path = index.crates.path(crate, "1.0.0")
     index.crates.moved[path] = f"http://storage.test/{path}"
