@@ -15,21 +15,27 @@ import typing as t
 import urllib.parse
 from pathlib import Path
 
-from stage import HTML, JSON, LOG_FLUSH_SECONDS, Download, Registry, Server, bench, drain
+from stage import HTML, INSIDE, JSON, LOG_FLUSH_SECONDS, LOOPBACK, Download, Registry, Server, bench, drain
 
 HERE = Path(__file__).resolve().parent
 CONNECTIONS = (4, 8, 16)  # of the load tool; what a server makes of a large body depends much on it
+NPM = "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*"
+HITS = ("HIT", "REVALIDATED", "STALE", "UPDATING")  # from what is stored, while an expired page is refreshed, too
 LINE = re.compile(r'"status":(\d+),"bytes":(\d+),.*?"cache":"([A-Z-]*)"')
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One body: of which project, which of its files or its page, what the client says it takes, and how it is asked for."""
+    """One body: of which project, which of its files or its page, what the client says it takes, and how it is asked for.
+
+    Those of other types than PyPI's stand below a path of the mirror, and only mirrors are asked for them.
+    """
 
     name: str
-    project: str
+    project: str = ""
     filename: str = ""
     accept: str = ""
+    path: str = ""
     whole: int = 0  # so many whole downloads on each connection; 0: as many as go into a turn
 
     @property
@@ -39,7 +45,7 @@ class Case:
     @property
     def upstream(self) -> str:
         """Finds what upstream is asked for it."""
-        return re.escape(self.filename or f"/simple/{self.project}/")
+        return re.escape(self.filename or self.path or f"/simple/{self.project}/")
 
 
 @dataclasses.dataclass
@@ -55,13 +61,18 @@ class Turn:
     p99: float = 0.0
 
 
+HUGE = Case("file_200m", "big", "big-3.0-py3-none-any.whl", whole=2)
 CASES = (
     Case("index_json_small", "sampleproj", accept=JSON),
     Case("index_json_large", "large", accept=JSON),
     Case("index_html_large", "large", accept=HTML),
     Case("file_10k", "big", "big-1.0-py3-none-any.whl"),
     Case("file_5m", "big", "big-2.0-py3-none-any.whl"),
-    Case("file_200m", "big", "big-3.0-py3-none-any.whl", whole=2),
+    HUGE,
+    Case("npm_document", accept=NPM, path="/npm/large"),
+    Case("npm_tarball", path="/npm/large/-/large-1.0.0.tgz"),
+    Case("deb_release", path="/debian/dists/stable/InRelease"),
+    Case("deb_package", path="/debian/pool/main/d/demo/demo_1.0-1_all.deb"),
 )
 
 
@@ -80,7 +91,7 @@ def path_of(server: Server, project: str, filename: str = "") -> str:
 
 def warm(case: Case, server: Server, registry: Registry) -> tuple[str, bench.Reply, int]:
     """Ask until upstream is not asked any more: the path, the answer, and the bytes that upstream sent. Raises RuntimeError."""
-    path, sent = path_of(server, case.project, case.filename), 0
+    path, sent = case.path or path_of(server, case.project, case.filename), 0
     for _attempt in range(20):  # a body is stored a moment after its last byte was sent
         registry.call("forget")
         reply = bench.fetch(server.address, path, case.headers, timeout=120)
@@ -93,9 +104,14 @@ def warm(case: Case, server: Server, registry: Registry) -> tuple[str, bench.Rep
     raise RuntimeError(f"{path} does not become a hit of {server.name}: {reply['Cache-Status']}")
 
 
+def alike(reply: bench.Reply, other: bench.Reply) -> bool:
+    """Whether both have the same body, but for the port of the mirror where links name it."""
+    return len({re.sub(rb"(mirror\.test:)\d+", rb"\1", each.plain) for each in (reply, other)}) == 1
+
+
 def publish(case: Case, static: Server, reply: bench.Reply) -> str:
     """Give the static server the same bytes; its path for them. Raises RuntimeError where it sends others."""
-    suffix = {JSON: ".json", HTML: ".html"}.get(case.accept, Path(case.filename).suffix)
+    suffix = {JSON: ".json", HTML: ".html", NPM: ".json"}.get(case.accept, Path(case.filename or case.path).suffix)
     file = static.root / "www" / f"{case.name}{suffix}"
     file.write_bytes(reply.plain)
     if reply["Content-Encoding"] == "gzip":
@@ -106,14 +122,21 @@ def publish(case: Case, static: Server, reply: bench.Reply) -> str:
 
 
 def measure(
-    case: Case, static: Server, mirrors: list[Server], registry: Registry, loads: t.Sequence[int], repetitions: int, seconds: int
+    case: Case,
+    static: Server,
+    mirrors: list[Server],
+    registry: Registry,
+    loads: t.Sequence[int],
+    repetitions: int,
+    seconds: int,
+    loopback: bool = False,
 ) -> tuple[dict[str, list[Turn]], dict[str, int]]:
     """All turns by the servers' names, and the mirrors' sizes of the body. Raises RuntimeError where a response is not as it should be."""
     warmed = {mirror.name: warm(case, mirror, registry) for mirror in mirrors}
     paths = {name: path for name, (path, _reply, _sent) in warmed.items()}
     replies = [reply for _path, reply, _sent in warmed.values()]
     for name, (path, reply, _sent) in warmed.items():
-        if reply.plain != replies[0].plain or (case.accept and reply["Content-Encoding"] != "gzip"):
+        if not alike(reply, replies[0]) or (case.accept and reply["Content-Encoding"] != "gzip"):
             raise RuntimeError(f"{path}: {name} has other bytes, or not as gzip")
     paths[static.name] = publish(case, static, replies[0])
     servers = [static, *mirrors]
@@ -124,7 +147,7 @@ def measure(
     for repetition in range(repetitions):
         for connections in loads:
             for server in servers if repetition % 2 else reversed(servers):
-                turns[server.name].append(turn(case, server, paths[server.name], registry, connections, seconds))
+                turns[server.name].append(turn(case, server, paths[server.name], registry, connections, seconds, loopback))
     time.sleep(LOG_FLUSH_SECONDS)
     for server in servers:
         count = sum(each.responses for each in turns[server.name])
@@ -133,8 +156,8 @@ def measure(
     return turns, {name: len(reply.body) for name, (_path, reply, _sent) in warmed.items()}
 
 
-def turn(case: Case, server: Server, path: str, registry: Registry, connections: int, seconds: int) -> Turn:
-    """Load one server with one case."""
+def turn(case: Case, server: Server, path: str, registry: Registry, connections: int, seconds: int, loopback: bool = False) -> Turn:
+    """Load one server with one case, over the link or from beside it."""
     registry.call("forget")
     cpu, began = server.cpu_seconds(), time.monotonic()
     told: dict[str, float] = {}
@@ -144,8 +167,20 @@ def turn(case: Case, server: Server, path: str, registry: Registry, connections:
         count, took = case.whole * connections, time.monotonic() - began
     else:
         headers = [part for name, value in case.headers.items() for part in ("-H", f"{name}: {value}")]
-        url = f"http://{server.address[0]}:{server.address[1]}{path}"
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(HERE / "wrk.lua"), *headers, url]
+        url = f"http://{LOOPBACK if loopback else server.address[0]}:{server.address[1]}{path}"
+        command = [
+            *(INSIDE if loopback else ()),
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--timeout",
+            "30s",
+            "-s",
+            str(HERE / "wrk.lua"),
+            *headers,
+            url,
+        ]
         told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
         if told["errors"] or not told["requests"]:
             raise RuntimeError(f"{case.name}, {server.name}: the load tool tells of {told}")
@@ -156,7 +191,7 @@ def turn(case: Case, server: Server, path: str, registry: Registry, connections:
 
 def verify(what: str, log: str, count: int, cut: int, cache: str) -> None:
     """Every response was a 200 of one length, and a hit if a mirror's; the load tool's end cuts up to ``cut`` of them."""
-    lines = [match.groups() for match in LINE.finditer(log)]
+    lines = [(status, size, "HIT" if told in HITS else told) for status, size, told in LINE.findall(log)]
     whole = statistics.mode(size for _status, size, _cache in lines) if lines else ""
     good = lines.count(("200", whole, cache))
     if good < count or len(lines) - good > cut:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import cold
 import hits
-from stage import HERE, REPOSITORY, Registry, Server, bench, nginx
+from stage import HERE, HOST, REPOSITORY, Registry, Server, bench, nginx
 
 PROXPI = ("proxpi==1.3.1", "gunicorn==27.0.1")
 DEVPI = ("devpi-server==6.20.3",)
@@ -58,21 +58,21 @@ def squid(root: Path, registry: Registry) -> Server:
     port = bench.free_port()
     ports = {f"{name.upper()}_PORT": str(urllib.parse.urlsplit(url).port) for name, url in registry.urls.items()}
     text = (HERE / "squid.conf").read_text()
-    for word, value in {**ports, "ROOT": str(root), "PORT": str(port)}.items():
+    for word, value in {**ports, "ROOT": str(root), "HOST": HOST, "PORT": str(port)}.items():
         text = text.replace(word, value)
     (root / "squid.conf").write_text(text)
     command = ["/usr/sbin/squid", "-N", "-f", str(root / "squid.conf")]
     subprocess.run([*command, "-z"], check=True, capture_output=True)
-    return Server("squid", root, command, ("127.0.0.1", port), "/simple/", ready="/simple/sampleproj/", leads_past_it=True)
+    return Server("squid", root, command, (HOST, port), "/simple/", ready="/simple/sampleproj/", leads_past_it=True)
 
 
 def proxpi(root: Path, registry: Registry) -> Server:
     """proxpi under gunicorn; one process, since its index is kept in memory. It waits for downloads, instead of redirecting."""
     programs, port = environment(root, PROXPI), bench.free_port()
     settings = {"INDEX_URL": f"{registry.urls['index']}/simple/", "CACHE_DIR": str(root / "cache"), "DOWNLOAD_TIMEOUT": "60"}
-    command = [str(programs / "gunicorn"), "--preload", "--threads", "64", "--bind", f"127.0.0.1:{port}", "proxpi.server:app"]
+    command = [str(programs / "gunicorn"), "--preload", "--threads", "64", "--bind", f"{HOST}:{port}", "proxpi.server:app"]
     variables = {f"PROXPI_{name}": value for name, value in settings.items()}
-    return Server("proxpi", root, command, ("127.0.0.1", port), "/index/", ready="/", environment=variables)
+    return Server("proxpi", root, command, (HOST, port), "/index/", ready="/", environment=variables)
 
 
 def devpi(root: Path, registry: Registry) -> Server:
@@ -82,9 +82,9 @@ def devpi(root: Path, registry: Registry) -> Server:
     subprocess.run(
         [programs / "devpi-init", "--serverdir", data, "--no-root-pypi", "--root-passwd", "root"], check=True, capture_output=True
     )
-    command = [str(programs / "devpi-server"), "--serverdir", data, "--port", str(port)]
-    server = Server("devpi", root, command, ("127.0.0.1", port), "/root/mirror/+simple/", ready="/+api")
-    url = f"http://127.0.0.1:{port}"
+    command = [str(programs / "devpi-server"), "--serverdir", data, "--host", HOST, "--port", str(port)]
+    server = Server("devpi", root, command, (HOST, port), "/root/mirror/+simple/", ready="/+api")
+    url = f"http://{HOST}:{port}"
 
     def call(method: str, path: str, body: dict[str, t.Any], **headers: str) -> dict[str, t.Any]:
         asked = urllib.request.Request(

@@ -72,28 +72,32 @@ def by_engine(part: str, found: dict[str, t.Any]) -> dict[str, t.Any]:
 def measure_hits(
     folder: Path, static: stage.Server, mirrors: list[stage.Server], registry: stage.Registry, options: argparse.Namespace
 ) -> dict[str, t.Any]:
-    """All cases."""
+    """All cases, over the link and, but for those that wrk does not load, over loopback."""
     tried = []
     for rule in options.tries:
         name, _equals, change = rule.partition("=")
         tried.append(stage.changed(mirrors[0], folder / name, change.split(" && ")))
-    results: dict[str, t.Any] = {mirror.name: {} for mirror in mirrors}
+    results: dict[str, dict[str, t.Any]] = {part: {mirror.name: {} for mirror in mirrors} for part in ("hits", "loopback")}
     with contextlib.ExitStack() as stack:
         for server in tried:
             stack.enter_context(server)
         measured = [*mirrors, *tried]
         busy, own, began = machine_busy(), own_busy([static, *measured]), time.monotonic()
-        for case in hits.CASES:
-            turns, sizes = hits.measure(case, static, measured, registry, options.loads, options.repetitions, options.seconds)
+        for part, case in [(part, case) for case in hits.CASES for part in results if part == "hits" or not case.whole]:
+            load = options.loads, options.repetitions, options.seconds
+            turns, sizes = hits.measure(case, static, measured, registry, *load, loopback=part == "loopback")
             for server in measured:
                 found = hits.summary(turns[static.name], turns[server.name], sizes[server.name])
                 cpu = f"{found['mirror_cpu_microseconds']:,.1f} µs, static {found['static_cpu_microseconds']:,.1f}"
-                say(f"hits  {case.name:17} {server.name:7} ratio {found['ratio']:.3f} {found['ratios_by_connections']} {cpu}")
+                say(f"{part:8} {case.name:17} {server.name:7} ratio {found['ratio']:.3f} {found['ratios_by_connections']} {cpu}")
                 if server in mirrors:
-                    results[server.name][case.name] = found
+                    results[part][server.name][case.name] = found
         others = (machine_busy() - busy) - (own_busy([static, *measured]) - own)
         share = max(0.0, others) / (time.monotonic() - began) / (os.cpu_count() or 1)
-    return {**by_engine("hits", results), "others_share": round(share, 3)}
+    found = {"others_share": round(share, 3)}
+    for part, by_name in results.items():
+        merge(found, by_engine(part, by_name))
+    return found
 
 
 def measure_cold(mirrors: list[stage.Server], registry: stage.Registry, repetitions: int) -> dict[str, t.Any]:
@@ -124,7 +128,7 @@ def measure_peers(
     with contextlib.ExitStack() as stack:
         servers = [*mirrors, *(stack.enter_context(peer(folder / peer.__name__, registry)) for peer in peers.ALL)]
         for case in hits.CASES:
-            if not case.whole:
+            if not case.whole and not case.path:
                 found["hits"][case.name] = rows = peers.measure(case, static, servers, registry, repetitions)
                 say(f"peers {case.name:17} " + ", ".join(f"{name} {row['ratio'] if row else '-'}" for name, row in rows.items()))
         for server in servers:
@@ -163,8 +167,8 @@ def main() -> int:
     if options.quick and not options.connections:
         options.loads = hits.CONNECTIONS[1:2]
     options.seconds = 1
-    if "deploy" in parts and os.geteuid():
-        parser.error("the deploys need root")
+    if os.geteuid():
+        parser.error("network namespaces and containers need root")
     now = datetime.datetime.now(datetime.UTC)
     results: dict[str, t.Any] = {
         "date": now.strftime("%Y-%m-%d %H:%M UTC"),
@@ -176,12 +180,14 @@ def main() -> int:
         if {"hits", "cold", "peers"} & set(parts):
             say("rendering the mirrors' configurations with the role")
             with contextlib.ExitStack() as stack:
+                stack.enter_context(stage.link())
                 registry = stage.Registry()
                 stack.callback(registry.close)
-                for case in hits.CASES:
-                    registry.files(case.project)  # content is made when it is first wanted, which may take longer than a mirror waits
+                for project in {case.project for case in hits.CASES if case.project}:
+                    registry.files(project)  # content is made when it is first wanted, which may take longer than a mirror waits
+                sites = stack.enter_context(stage.further())
                 static = stack.enter_context(stage.static(folder / "static"))
-                mirrors = [stack.enter_context(stage.mirror(folder / engine, registry, engine)) for engine in stage.bench.ENGINES]
+                mirrors = [stack.enter_context(stage.mirror(folder / engine, registry, engine, sites)) for engine in stage.bench.ENGINES]
                 if "hits" in parts:
                     merge(results, measure_hits(folder, static, mirrors, registry, options))
                 if "cold" in parts:

@@ -22,10 +22,40 @@ REPOSITORY = HERE.parent
 sys.path[:0] = [str(REPOSITORY / "tests" / "behaviour"), str(REPOSITORY / "tests" / "registry")]
 
 import bench  # noqa: E402
+from archive import Archive, Suite  # noqa: E402
+from npmregistry import NpmRegistry  # noqa: E402
 
 JSON, HTML = "application/vnd.pypi.simple.v1+json", "text/html"
+NAMESPACE, HOST, CLIENT, LOOPBACK = "nearby-benchmark", "10.86.46.1", "10.86.46.2", "127.0.0.1"
+INSIDE = ("ip", "netns", "exec", NAMESPACE)
 LOG_FLUSH_SECONDS = 1.5  # both servers write their logs at least once a second
 READ_SIZE = 1 << 20  # of a download, in bytes
+
+
+@contextlib.contextmanager
+def link() -> t.Iterator[None]:
+    """A network namespace for all servers, which clients on this side reach over a pair of virtual Ethernet devices. Needs root.
+
+    A mirror's clients are on other hosts. Loopback is no such way: its packets are of 64 KB, and each may wake the client.
+    """
+    pair = ("nearby-bench-c", "nearby-bench-s")  # of at most 15 letters
+
+    def ip(command: str) -> None:
+        subprocess.run(["ip", *command.split()], check=True)
+
+    with contextlib.ExitStack() as stack:
+        ip(f"netns add {NAMESPACE}")
+        stack.callback(ip, f"netns del {NAMESPACE}")
+        ip(f"link add {pair[0]} type veth peer name {pair[1]} netns {NAMESPACE}")
+        stack.callback(ip, f"link del {pair[0]}")
+        ip(f"address add {CLIENT}/30 dev {pair[0]}")
+        ip(f"link set {pair[0]} up")
+        ip(f"-n {NAMESPACE} address add {HOST}/30 dev {pair[1]}")
+        ip(f"-n {NAMESPACE} link set {pair[1]} up")
+        ip(f"-n {NAMESPACE} link set lo up")
+        # One that paces by what bandwidth it thinks there is (BBR) would make that the limit, where the processor is to be it.
+        subprocess.run([*INSIDE, "sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno"], check=True)
+        yield
 
 
 class Registry:
@@ -34,11 +64,11 @@ class Registry:
     def __init__(self) -> None:
         control = bench.free_port()
         script = REPOSITORY / "tests" / "registry" / "registry.py"
-        listen = ["--listen", "127.0.0.1:0", "--files-listen", "127.0.0.1:0", "--control-listen", f"127.0.0.1:{control}"]
-        self.process = subprocess.Popen([sys.executable, script, *listen], stdout=subprocess.PIPE, text=True)
+        listen = ["--listen", f"{HOST}:0", "--files-listen", f"{HOST}:0", "--control-listen", f"{HOST}:{control}"]
+        self.process = subprocess.Popen([*INSIDE, sys.executable, script, *listen], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout
         self.urls: dict[str, str] = json.loads(self.process.stdout.readline())
-        self.control = f"http://127.0.0.1:{control}"
+        self.control = f"http://{HOST}:{control}"
         for _attempt in range(100):
             with contextlib.suppress(OSError):
                 self.call("forget")
@@ -82,7 +112,7 @@ class Server:
         environment: t.Mapping[str, str] | None = None,
         leads_past_it: bool = False,
     ) -> None:
-        self.name, self.root, self.address, self.command, self.index, self.ready = name, root, address, command, index, ready
+        self.name, self.root, self.address, self.command, self.index, self.ready = name, root, address, [*INSIDE, *command], index, ready
         self.leads_past_it = leads_past_it  # the links of its pages are those of upstream
         self.environment = {**os.environ, **(environment or {})}
         self.log = next(root.glob("log"), root) / "access.log"
@@ -154,12 +184,27 @@ def process_seconds(pid: int) -> float:
     return threads / 1e9 + gone / os.sysconf("SC_CLK_TCK")
 
 
-def mirror(root: Path, registry: Registry, engine: str) -> Server:
+@contextlib.contextmanager
+def further() -> t.Iterator[list[dict[str, t.Any]]]:
+    """Sites of other types, with what hits.CASES ask of them, in front of registries on the clients' side."""
+    with NpmRegistry(CLIENT) as npm, Archive(CLIENT) as archive:
+        npm.url = npm.files_url = f"http://{CLIENT}:{npm.port}"
+        for number in range(500):
+            npm.publish("large", f"1.{number}.0", 10_000)
+        archive.suites["stable"] = Suite("stable", 1)
+        archive.size = 5_000_000
+        yield [
+            {"name": "npm", "type": "npm", "upstream": npm.url, "origins": [npm.url], "lifetime": 86400},
+            {"name": "debian", "type": "deb", "upstream": f"http://{CLIENT}:{archive.port}", "lifetime": 86400},
+        ]
+
+
+def mirror(root: Path, registry: Registry, engine: str, sites: t.Iterable[dict[str, t.Any]]) -> Server:
     """The mirror: the role's own rendered configuration, not yet started."""
     site = {"name": "pypi", "type": "pypi", "upstream": registry.urls["index"], "origins": [registry.urls["files"]], "lifetime": 86400}
-    rendered = bench.Mirror(root, engine, [site])
+    rendered = bench.Mirror(root, engine, [site, *sites], mirror_addresses=[HOST, LOOPBACK])
     rendered.render()
-    return Server(engine, root, bench.ENGINES[engine](root), rendered.address)
+    return Server(engine, root, bench.ENGINES[engine](root), (HOST, rendered.address[1]))
 
 
 def changed(origin: Server, root: Path, rules: t.Iterable[str]) -> Server:
@@ -175,7 +220,7 @@ def changed(origin: Server, root: Path, rules: t.Iterable[str]) -> Server:
         if not count:
             raise SystemExit(f"Nothing in the configuration matches {wanted!r}.")
     (root / "etc/mirror.conf").write_text(text)
-    return Server(root.name, root, bench.ENGINES["nginx"](root), ("127.0.0.1", port))
+    return Server(root.name, root, bench.ENGINES["nginx"](root), (HOST, port))
 
 
 def nginx(name: str, root: Path, template: str, index: str = "", **words: str) -> Server:
@@ -184,11 +229,11 @@ def nginx(name: str, root: Path, template: str, index: str = "", **words: str) -
         (root / folder).mkdir(parents=True)
     port = bench.free_port()
     text = (HERE / template).read_text()
-    for word, value in {"ROOT": str(root), "PORT": str(port), **words}.items():
+    for word, value in {"ROOT": str(root), "HOST": HOST, "PORT": str(port), **words}.items():
         text = re.sub(rf"\b{word}\b", value, text)
     (root / "nginx.conf").write_text(text)
     command = ["/usr/sbin/nginx", "-c", f"{root}/nginx.conf", "-e", f"{root}/error.log", "-g", "daemon off;"]
-    return Server(name, root, command, ("127.0.0.1", port), index)
+    return Server(name, root, command, (HOST, port), index)
 
 
 def static(root: Path) -> Server:

@@ -56,8 +56,8 @@ class Suite:
 class Archive(Paths):
     """``suites`` by name; a suite in ``turning`` publishes as soon as its InRelease has been sent."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        super().__init__(host)
         self.suites: dict[str, Suite] = {}
         self.turning: set[str] = set()
         self.size = 1000

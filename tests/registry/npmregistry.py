@@ -25,8 +25,8 @@ FULL = "application/json"
 class NpmRegistry(Paths):
     """``packages`` has versions by name (``@scope/name`` for scoped ones), each with the bytes that its tarball carries."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        super().__init__(host)
         self.server.RequestHandlerClass = type("NpmHandler", (NpmHandler,), {"registry": self})
         self.packages: dict[str, dict[str, int]] = {}
         self.url = f"http://registry.test:{self.port}"

@@ -18,20 +18,20 @@ HOUR = 3600
 
 
 class Paths:
-    """A registry on loopback; what it has, its ``find`` says.
+    """A registry; what it has, its ``find`` says.
 
     ``gone`` are paths that answer 410, ``moved`` tells where those lead that answer 302, ``failing`` has it answer 503 to all,
     ``delay`` is in seconds. What lives for more than an hour has a ``Last-Modified`` as well.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.gone: set[str] = set()
         self.moved: dict[str, str] = {}
         self.asked: list[tuple[str, int]] = []
         self.failing = False
         self.delay = 0.0
         handler = type("Handler", (Handler,), {"registry": self})
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server = http.server.ThreadingHTTPServer((host, 0), handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
