@@ -71,7 +71,7 @@ def build(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, 
         "engine": engine,
         "sites": [
             {key: site[key] for key in ("name", "type", "path", "upstream", "origins", "index", "probe", "suites")}
-            | ({"registry": site["registry"]} if site["registry"] else {})
+            | {key: site[key] for key in ("registry", "port") if site[key]}
             | {
                 "representations": site["offered"],
                 "routes": [{key: route[key] for key in ("name", "kind", "path", "target", "id")} for route in site["routes"]],
