@@ -17,6 +17,8 @@ LINK := .collections/ansible_collections/nearby/mirrors
 CARGO := $(if $(shell command -v cargo),,$(if $(filter bookworm,$(shell . /etc/os-release && echo $$VERSION_CODENAME)),cargo-web,cargo))
 # So is an npm.
 NPM := $(if $(shell command -v npm),,npm)
+# Debian's package of dockerd is called as a registry is, and no registry's name is written down here.
+DOCKERD := $(addprefix docker.,io)
 
 .PHONY: help setup setup-test host quickstart clean-quickstart test test-fast fast-table fast-rest benchmark faults reference build clean
 
@@ -42,7 +44,8 @@ setup-test: .venv/test $(LINK)
 
 host: ## install the Debian packages that the tests need (root)
 	tests/host-packages nginx apache2 faketime wrk golang-go podman runc iptables nftables netavark aardvark-dns openssh-client \
-		mmdebstrap gpg mount debian-archive-keyring ca-certificates dnf createrepo-c rpm $(CARGO) $(NPM) maven gradle ruby bundler docker-registry skopeo
+		mmdebstrap gpg mount debian-archive-keyring ca-certificates dnf createrepo-c rpm $(CARGO) $(NPM) maven gradle ruby bundler docker-registry skopeo \
+		containerd $(DOCKERD)
 
 quickstart: setup ## a mirror on this machine at 127.0.0.1:8080, and real installs through it (root)
 	ansible-playbook nearby.mirrors.quickstart

@@ -236,13 +236,7 @@ def merge_cargo(base: str, ours: str, old: str = "") -> str:
     if not base.strip():
         return ours
     before, wanted = _toml(base), _toml(ours)
-    named = {_table(line) for line in ours.splitlines()} - {""}
-    kept, table = [], ""
-    for line in base.splitlines(keepends=True):
-        table = _table(line) or table
-        if table not in named or line.lstrip().startswith("#"):
-            kept.append(line)
-    text = "".join(kept)
+    text = "".join(_without_tables(base, ours))
     text += ("" if text.endswith("\n") or not text else "\n") + ("\n" if text else "") + ours
     if before is not None and wanted is not None:
         sources = before.get("source", {}) | wanted["source"]
@@ -251,6 +245,116 @@ def merge_cargo(base: str, ours: str, old: str = "") -> str:
                 return text
         raise ConfigError("has a form that cannot be merged with the mirror's source; write its sources as [source.<name>] tables")
     return text
+
+
+def merge_buildkit(base: str, ours: str, old: str = "") -> str:
+    """`base` with those tables of `ours` after all others whose names it has not: what it says of a registry may be how that one is
+    trusted. What an earlier run had put in (`old`) is taken out. Raises ConfigError.
+
+    Source: BuildKit, "buildkitd.toml".
+    """
+    note, *tables = _sections(ours)
+    for table in _sections(old)[1:]:
+        base = base.replace(table, "")
+    base = "" if base == note else base.removesuffix("\n" + note)
+    if not base.strip():
+        return ours
+    before, wanted = _toml(base), _toml(ours)
+    named = {_table(line).split(".keypair]")[0].strip("[]") for line in base.splitlines()}
+    added = "".join(table for table in tables if _table(table.splitlines()[0]).strip("[]") not in named)
+    if not added:
+        return base
+    text = base + ("" if base.endswith("\n") else "\n") + "\n" + note + added
+    if before is not None and wanted is not None:
+        with contextlib.suppress(ConfigError):
+            if _toml(text) == before | {"registry": wanted["registry"] | before.get("registry", {})}:
+                return text
+        raise ConfigError("has a form that cannot be merged with the mirror's registries; write its own as [registry.<name>] tables")
+    return text
+
+
+def merge_containerd(base: str, ours: str, old: str = "") -> str:
+    """`base` with our host in front of its own, which is the order that containerd asks them in; all else stays, its `server` too.
+    What an earlier run had put in (`old`) is taken out. Raises ConfigError.
+
+    Source: containerd, "Registry Configuration".
+    """
+    if old:
+        base = base.replace(_host(old) + "\n", "").replace(_host(old), "")
+    if not base.strip():
+        return ours
+    before, wanted = _toml(base), _toml(ours)
+    lines = _without_tables(base, ours)
+    place = next((at for at, line in enumerate(lines) if _table(line)), len(lines))
+    while 0 < place < len(lines) and lines[place - 1].lstrip().startswith("#"):
+        place -= 1
+    head, tail = "".join(lines[:place]), "".join(lines[place:])
+    head += "" if not head or head.endswith("\n") else "\n"
+    text = head + _host(ours) + ("\n" + tail if tail else "")
+    if before is not None and wanted is not None:
+        with contextlib.suppress(ConfigError):
+            if _toml(text) == before | {"host": before.get("host", {}) | wanted["host"]}:
+                return text
+        raise ConfigError("has a form that cannot be merged with the mirror's host; write its hosts as [host.<name>] tables")
+    return text
+
+
+def _host(text: str) -> str:
+    """The table of our host, in what is written where there was nothing."""
+    return text[text.index("[host.") :]
+
+
+def hosts_of_containerd(folder: str, text: str) -> Iterator[tuple[str, str]]:
+    """The file of each registry below `folder`, and what it says where there was none before.
+
+    `text` has a line `<registry> <mirror's URL> <upstream>` for each. The URL has the path that containerd would add.
+    """
+    note = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    for registry, mirror, upstream in (line.split() for line in text.splitlines() if line and not line.startswith("#")):
+        host = f'[host."{mirror.rstrip("/")}"]\ncapabilities = ["pull", "resolve"]\noverride_path = true\n'
+        yield f"{folder}/{registry}/hosts.toml", f'{note}server = "{upstream}"\n\n{host}'
+
+
+def _without_tables(text: str, ours: str) -> list[str]:
+    """The lines of `text` but for its tables that have the names of those in `ours`; comments stay."""
+    named = {_table(line) for line in ours.splitlines()} - {""}
+    kept, table = [], ""
+    for line in text.splitlines(keepends=True):
+        table = _table(line) or table
+        if table not in named or line.lstrip().startswith("#"):
+            kept.append(line)
+    return kept
+
+
+def merge_docker(base: str, ours: str, old: str = "") -> str:
+    """`base` with what the lists of `ours` have in front of its own; all else stays. What an earlier run had put in (`old`) is taken
+    out. Raises ConfigError.
+
+    Source: Docker, "dockerd", "Daemon configuration file".
+    """
+    if not base.strip():
+        return ours
+    settings, wanted, former = (_settings(text or "{}") for text in (base, ours, old))
+    merged = dict(settings)
+    for name in {**former, **wanted}:
+        there = settings.get(name, [])
+        if not isinstance(there, list):
+            raise ConfigError(f"has {name} as no list; make it one")
+        front = wanted.get(name, [])
+        merged[name] = front + [value for value in there if value not in front + former.get(name, [])]
+        if not merged[name]:
+            del merged[name]
+    return base if merged == settings else json.dumps(merged, indent=4, ensure_ascii=False) + "\n"
+
+
+def _settings(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"is not valid JSON ({_one_line(error)})") from error
+    if not isinstance(found, dict):
+        raise ConfigError("is not a JSON object")
+    return found
 
 
 def _table(line: str) -> str:
@@ -386,6 +490,9 @@ MERGES: dict[str, Callable[[str, str, str], str]] = {
     "npm": merge_npm,
     "rpm": merge_rpm,
     "cargo": merge_cargo,
+    "containerd": merge_containerd,
+    "docker": merge_docker,
+    "buildkit": merge_buildkit,
     "maven": merge_maven,
     "apt": apt.merge_apt,
     "gem": merge_gem,
@@ -435,6 +542,11 @@ def remarks(path: str, merge: str, text: str, ours: str = "") -> list[str]:
                 found.append(f"{path}: {section.partition(']')[0]}] is kept, and dnf asks its {listed[1]} and not its baseurl; {advice}")
     elif merge == "cargo" and ((_toml(text) or {}).get("net") or {}).get("offline"):
         found.append(f"{path}: net.offline is kept, and cargo asks no index at all, not even the mirror")
+    elif merge == "buildkit":
+        told = (_toml(text) or {}).get("registry", {})
+        for name, table in ((_toml(ours) or {}) if told else {}).get("registry", {}).items():
+            if told[name] != table:
+                found.append(f"{path}: what it says of the registry {name} is kept, and buildkitd asks that as it says there")
     elif merge == "maven" and "<offline>true</offline>" in _maven_settings(text)[0]:
         found.append(f"{path}: <offline> is kept, and Maven asks no repository at all, not even the mirror")
     elif merge == "gem":
@@ -794,10 +906,13 @@ class Keeper:
         return self._checked(Plan(changes, warnings, folders, []))
 
     def _expanded(self, files: Iterable[Mapping[str, Any]], known: Mapping[str, Any], warnings: list[str]) -> Iterator[Mapping[str, Any]]:
-        """The files, with all that fit it in the place of a pattern, and those of apt in the place of its folder."""
+        """The files, with all that fit it in the place of a pattern, and those of apt and of containerd in the place of their folders."""
         for file in files:
             if file["merge"] == "apt":
                 yield from self._of_apt(file, known, warnings)
+            elif file["merge"] == "containerd":
+                hosts = hosts_of_containerd(self.tree.absolute(file["path"]), file["content"])
+                yield from ({**file, "path": path, "content": text} for path, text in hosts)
             elif file["merge"] == "rpm":
                 yield from ({**file, "path": path} for path in self._fitting(self.tree.absolute(file["path"]), known))
             else:

@@ -71,7 +71,7 @@ def build(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, 
         "engine": engine,
         "sites": [
             {key: site[key] for key in ("name", "type", "path", "upstream", "origins", "index", "probe", "suites")}
-            | ({"registry": site["registry"]} if site["registry"] else {})
+            | {key: site[key] for key in ("registry", "port") if site[key]}
             | {
                 "representations": site["offered"],
                 "routes": [{key: route[key] for key in ("name", "kind", "path", "target", "id")} for route in site["routes"]],
@@ -80,6 +80,14 @@ def build(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, 
         ],
         "mirror_info": info,
     }
+
+
+def at_port(base: str, port: Any, where: str) -> str:
+    """The URL of another port of the same host. Raises BadInput."""
+    if type(port) is not int or not 0 < port < 65536:
+        raise BadInput(f"{where} has a site with the port {port!r}, which is none")
+    parts = urlsplit(base)
+    return f"{parts.scheme}://{re.sub(':[0-9]+$', '', parts.netloc)}:{port}"
 
 
 def _known(kind: str) -> Ecosystem:
@@ -94,8 +102,8 @@ def offer(index: str) -> dict[str, Any]:
 def from_document(document: Any, base: str, types: Iterable[str], where: str) -> dict[str, Any]:
     """`{url, name, indexes: {type: {url, host, plain, probe, upstream}}}` of a mirror document; the first site of a type counts.
 
-    Where clients use all sites of a type, its entry has them in `sites`, `{name, url, upstream}` each, and the `registry` by which names
-    of images call it.
+    Where clients use all sites of a type, its entry has them in `sites`, `{name, url, upstream}` each, the `registry` by which names
+    of images call it, and the `own_url` that it has on a port of its own.
     `base` is the URL that the document was fetched from; without one the document's own `url` counts. Raises BadInput.
     """
     if not isinstance(document, Mapping):
@@ -124,10 +132,12 @@ def from_document(document: Any, base: str, types: Iterable[str], where: str) ->
             if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", str(site.get("name"))) or not upstream:
                 raise BadInput(f"{where} has a site with the name {site.get('name')!r} and the upstream {upstream!r}, and needs both")
             registry = str(site.get("registry") or "")
-            if not re.fullmatch(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?", registry) and (registry or _known(kind).fetcher):
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?", registry) and (registry or _known(kind).fetcher):
                 raise BadInput(f"{where} has a site with the registry {registry!r}, which is no host name")
             entry = {"name": site["name"], "url": base + index, "upstream": upstream}
-            known.setdefault("sites", []).append(entry | ({"registry": registry} if registry else {}))
+            entry |= {"registry": registry} if registry else {}
+            entry |= {"own_url": at_port(base, site["port"], where)} if "port" in site else {}
+            known.setdefault("sites", []).append(entry)
     if not indexes:
         raise BadInput("{} has no site that a client on this node can use (supported: {})".format(where, ", ".join(types)))
     return {"url": base, "name": str(document.get("name") or urlsplit(base).netloc), "indexes": indexes}

@@ -20,7 +20,7 @@ from .catalogue import ECOSYSTEMS, Ecosystem, Route
 
 OPTIONS = {
     *("name", "type", "path", "upstream", "origins", "probe", "lifetime"),
-    *("immutable", "query", "representations", "posts", "suites", "registry"),
+    *("immutable", "query", "representations", "posts", "suites", "registry", "port"),
 }
 RESERVED_PATHS = {"/", "/health/", "/mirror.json/"}
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -164,6 +164,25 @@ def links(ecosystem: Ecosystem, path: str, upstream: str, origins: Mapping[str, 
     return [{"from": key, "to": target} for key, target in ordered.items()] if kind != "none" else []
 
 
+def check_port(site: Mapping[str, Any]) -> int:
+    """The port that a site has of its own, 0 where it has none. Raises :class:`SiteError`."""
+    port = site.get("port", 0)
+    if isinstance(port, bool) or not isinstance(port, int) or "port" in site and not 0 < port < 65536:
+        raise SiteError(f"Site '{site['name']}': port '{port}' is not a number from 1 to 65535; correct it, or take it out.")
+    return port
+
+
+def check_ports_differ(sites: Iterable[Mapping[str, Any]], own_port: int) -> None:
+    """Each port is for one thing. Raises :class:`SiteError`."""
+    users = {own_port: "the mirror's own, mirror_port"}
+    users |= {site["fetcher"]["port"]: f"that of the program that fetches for site '{site['name']}'" for site in sites if site["fetcher"]}
+    for site in sites:
+        if site["port"] in users:
+            raise SiteError(f"Site '{site['name']}': port {site['port']} is {users[site['port']]}; set another port.")
+        if site["port"]:
+            users[site["port"]] = f"that of site '{site['name']}'"
+
+
 def default_index(ecosystem: Ecosystem, repository: str | None) -> str:
     """Where the index of a type's default repository is; empty where the type has none."""
     return re.sub("^https?://", rf"\g<0>{ecosystem.subdomain}", repository or "")
@@ -193,6 +212,7 @@ def resolve_site(
     if registry and not (isinstance(registry, str) and re.fullmatch(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?", registry)):
         raise SiteError(f"Site '{name}': registry '{registry}' is no host name, with a port or without; correct it.")
     suites = check_suites(site)
+    port = check_port(site)
     if not isinstance(site.get("query", False), bool):
         raise SiteError(f"Site '{name}': query is neither true nor false; set one of them.")
     if not isinstance(site.get("posts", False), bool):
@@ -225,6 +245,7 @@ def resolve_site(
             "fetch": f"{source}{ecosystem.base}{route.path}",
             "accept": route.accept,
             "pattern": f"^{re.escape(path + route.path)}(?<rest>{route.match or '.*'})$",
+            "at_root": f"^{re.escape(ecosystem.base)}(?<below>{re.escape(route.path)}(?:{route.match or '.*'}))$" if port else "",
             "prefix": not route.match,
             "lifetime": min(route.lifetime or lifetime, lifetime),
             "negotiated": route.negotiated,
@@ -245,6 +266,7 @@ def resolve_site(
                 "target": f"{origin}/",
                 "fetch": f"{origin}/",
                 "pattern": f"^{re.escape(target)}(?<rest>.*)$",
+                "at_root": f"^{re.escape(ecosystem.base)}(?<below>{re.escape(target[len(path) :])}.*)$" if port else "",
                 "redirects": [{"from": "/", "to": target}, *own, *route["redirects"]],
             }
         )
@@ -257,6 +279,9 @@ def resolve_site(
         "name": name,
         "type": ecosystem.type,
         "path": path,
+        "port": port,
+        "root": ecosystem.base,
+        "linked_by_path": not ecosystem.whole_links and any(route.links != "none" for route in ecosystem.routes),
         "upstream": upstream,
         "origins": origins,
         "suites": suites,
@@ -298,6 +323,7 @@ def resolve_sites(
     if not isinstance(entries, list) or not entries:
         raise SiteError("mirror_sites is not a list with at least one site; write for example mirror_sites: [pypi].")
     own = {address.lower().strip("[]") for address in own_addresses if address}
+    own_ports = {own_port, *(entry.get("port") for entry in entries if isinstance(entry, Mapping))}
     sites: list[dict[str, Any]] = []
     for position, entry in enumerate(entries):
         site = as_dict(entry, position)
@@ -314,7 +340,7 @@ def resolve_sites(
             raise SiteError(f"Site '{site['name']}': type '{site['type']}' has no default upstream; set upstream: for it in mirror_sites.")
         upstream = check_url(site["name"], "upstream", given)
         host, port = host_and_port(upstream)
-        if host in own and port == own_port:
+        if host in own and port in own_ports:
             raise SiteError(f"Site '{site['name']}': upstream '{upstream}' is this mirror itself; set the registry's own address.")
         port = fetcher_port + sum(bool(other["fetcher"]) for other in sites)
         resolved = resolve_site(site, upstream, discovered.get(site["name"], {}), own_url, port)
@@ -325,4 +351,5 @@ def resolve_sites(
             if other["path"].startswith(resolved["path"]) or resolved["path"].startswith(other["path"]):
                 raise SiteError(f"{both}: their paths {other['path']} and {resolved['path']} lie within each other; set another path.")
         sites.append(resolved)
+    check_ports_differ(sites, own_port)
     return sites

@@ -60,9 +60,14 @@ options:
             the mirror's URL of it, and a name. Sources of the archive are led to a list of mirrors, C(mirrors/nearby-<name>.list), with
             the archive behind the mirror; lists of mirrors that name the archive get the mirror in front. All else stays.
             C(apt.conf.d/90nearby-mirrors) has apt ask the next mirror of a list instead of the same one again.
+          - V(containerd) is about the folder O(files[].path), such as C(/etc/containerd/certs.d). Each line of O(files[].content) is the
+            name of a registry of images, the mirror's URL of it, and its own URL. The mirror becomes the first host in
+            C(<registry>/hosts.toml), and the registry its C(server) where there was no such file; all else stays.
+          - V(docker) puts what is in the lists in front of what is there, and keeps all other keys.
+          - V(buildkit) adds the tables whose names are not there, and keeps all else.
           - V(gem) puts the source in front of those that are there, and keeps all other lines.
         type: str
-        choices: [none, environment, pip, uv, npm, rpm, cargo, maven, apt, gem]
+        choices: [none, environment, pip, uv, npm, rpm, cargo, containerd, docker, buildkit, maven, apt, gem]
         default: none
       needs:
         description: This path, or the folder that it is below, such as a client's own; where that is not there, the file is left alone.

@@ -52,7 +52,9 @@ options:
     type: str
     default: nginx
   sites:
-    description: The sites as the inventory gives them. One that needs what O(engine) cannot do is in the way.
+    description:
+      - The sites as the inventory gives them. One that needs what O(engine) cannot do is in the way.
+      - The ports that sites have of their own are looked at as O(port) is.
     type: list
     elements: raw
     default: []
@@ -151,23 +153,32 @@ def own_archives(config: str = "/etc/apt") -> list[dict]:
     return archives((read(path) for pattern in SOURCES for path in sorted(glob.glob(os.path.join(config, pattern)))), read)
 
 
-def problems(params: dict, own_pid: int, free: int) -> list[str]:
-    found = refusals(params["engine"], [site for site in params["sites"] if isinstance(site, Mapping)])
-    if os.geteuid():
-        user = pwd.getpwuid(os.geteuid()).pw_name
-        found.append(f"The role mirror installs a service but runs as {user}; set become to true or log in as root.")
-    holders = list(listeners(params["port"]))
+def held(addresses: list[str], port: int, own_pid: int, option: str) -> list[str]:
+    """Who else holds a port on one of the addresses, in one sentence; none where nobody does."""
+    holders = list(listeners(port))
     # Apache listens on all addresses of both kinds with one socket, which nobody's for IPv4 can be beside.
     apart = any(own_pid not in holder.pids and "." in holder.address for holder in holders)
-    for address in params["addresses"]:
+    for address in addresses:
         same = (address,) if apart else (address, "::")
         own = any(own_pid in holder.pids and holder.address in same for holder in holders)
-        if own or can_listen(address, params["port"]):
+        if own or can_listen(address, port):
             continue
         other = next((holder for holder in holders if own_pid not in holder.pids), None)
         who = f"{other.program} (process {other.pids[0]})" if other and other.pids else "another program"
-        found.append(f"Port {params['port']} on {address} is held by {who}; stop it or set mirror_port to another port.")
-        break
+        return [f"Port {port} on {address} is held by {who}; stop it or set {option} to another port."]
+    return []
+
+
+def problems(params: dict, own_pid: int, free: int) -> list[str]:
+    sites = [site for site in params["sites"] if isinstance(site, Mapping)]
+    found = refusals(params["engine"], sites)
+    if os.geteuid():
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        found.append(f"The role mirror installs a service but runs as {user}; set become to true or log in as root.")
+    found += held(params["addresses"], params["port"], own_pid, "mirror_port")
+    for site in sites:
+        if type(site.get("port")) is int and 0 < site["port"] < 65536:  # what is none, the lookup refuses
+            found += held(params["addresses"], site["port"], own_pid, f"port of site '{site.get('name', site.get('type'))}'")
     minimum = size(params["min_free"])
     if minimum is None:
         found.append(f"mirror_min_free '{params['min_free']}' is no size; write a number with k, m or g, for example 2g.")

@@ -119,6 +119,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         main = registry("index.test")
         site("pypi", main)
         site("brief", main, lifetime=1)
+        site("rooted", main, lifetime=1, port=bench.free_port())
         for name, lifetime in ("tools", 300), ("nightly", 1):
             site(name, main, type="generic", upstream=f"{main.index_url}/static", lifetime=lifetime, immutable=[r"v[0-9.]+/.*"])
         site("steady", main, lifetime=3)

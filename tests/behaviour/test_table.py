@@ -20,7 +20,7 @@ registry behind it. To add one:
        pytest tests/behaviour -k set_cookie --break 'proxy_hide_header Set-Cookie;=>'
 
 Sites: ``pypi``; ``brief`` and ``steady`` (lifetimes of 1 s and 3 s); ``tools`` (generic, ``v1.0/...`` never changes) and ``nightly``
-(the same with a lifetime of 1 s);
+(the same with a lifetime of 1 s); ``rooted`` (as ``brief``, with a port of its own);
 ``gone`` and ``hung`` (to take their registry away); ``edges`` (several addresses); ``bare`` (HTML only, no validators, no lifetimes);
 ``relative`` (relative links); ``moving`` (address changes); ``edge`` (one
 address); ``good``, ``turning``, ``selfsigned``, ``expired``, ``wrongname``, ``unknown`` (TLS).
@@ -40,7 +40,7 @@ import typing as t
 import urllib.parse
 
 import pytest
-from bench import ACCEPT, EXPIRED, LAPSED, PIP, Fresh, Mirror, Reply, World, age, at_once, good, on_the_second, raw, show, until
+from bench import ACCEPT, EXPIRED, LAPSED, PIP, Fresh, Mirror, Reply, World, age, at_once, fetch, good, on_the_second, raw, show, until
 from promises import patient, promise, table
 from registry import HTML, JSON, V1HTML, Registry
 
@@ -213,6 +213,54 @@ def test_links_of_a_page(mirror: Mirror, fresh: Make, site: str, kind: str, enco
         path = on_mirror(link, project.index, site)
         assert path.endswith(artifact.path)
         assert mirror.get(path).sha256 == artifact.sha256
+
+
+def on_its_port(world: World, path: str, accept: str = PIP, **headers: str) -> Reply:
+    """What the site ``rooted`` answers on the port of its own."""
+    port = next(site["port"] for site in world.mirror.sites if site["name"] == "rooted")
+    return fetch(("127.0.0.1", port), path, {"Accept": accept, "Accept-Encoding": "gzip"} | headers)
+
+
+@promise("links")
+@pytest.mark.parametrize("kind", MEDIA)
+def test_links_of_a_page_hold_on_a_port_of_its_own(world: World, mirror: Mirror, fresh: Make, kind: str) -> None:
+    """They are paths on the mirror, and the site's port answers these, too."""
+    project = fresh("rooted")
+    page = on_its_port(world, f"/simple/{project.name}/", ACCEPT[kind])
+    assert good(page, project.page(kind), kind), show(page)
+    assert mirror.get(project.index, {"Accept": ACCEPT[kind], "Accept-Encoding": "gzip"}).cache == "hit"
+    for artifact in project.project.artifacts:
+        assert f"/rooted/files{artifact.path}" in [link.partition("#")[0] for link in page.links]
+    for link in (link.partition("#")[0] for link in page.links):
+        assert on_its_port(world, link, "*/*").status == 200, link
+    assert on_its_port(world, project.file).sha256 == on_its_port(world, f"/files{project.project.artifacts[0].path}").sha256
+    assert len([request for request in project.asked("files") if request["path"] == project.project.artifacts[0].path]) == 1
+
+
+@promise("links")
+@table(
+    "asked, location",
+    {
+        "page": ("/simple/Row-Redirect/", "/simple/row-redirect/"),
+        "legacy": ("/pypi/Row.Redirect/json", "/pypi/row-redirect/json"),
+        "at its path": ("/rooted/simple/Row-Redirect/", "/simple/row-redirect/"),
+    },
+)
+def test_redirects_hold_on_a_port_of_its_own(world: World, mirror: Mirror, asked: str, location: str) -> None:
+    world.registries["rooted"].publish("row-redirect", "1.0")
+    at_its_path = f"/rooted{asked.removeprefix('/rooted')}"
+    for _time in "cold", "warm":
+        assert mirror.get(at_its_path)["Location"] == f"/rooted{location}"
+        reply = on_its_port(world, asked)
+        assert (reply.status, reply["Location"]) == (301, location), show(reply)
+    assert on_its_port(world, location).status == 200
+
+
+@promise("closed")
+@table("path", {"the mirror's": "/mirror.json", "health": "/health", "page": "/", "another site": "/pypi/simple/large/"})
+def test_a_port_of_its_own_has_one_site(world: World, path: str) -> None:
+    assert on_its_port(world, path).status == 404
+    assert on_its_port(world, path, Host="stranger.test").status == 421
 
 
 @promise("links")

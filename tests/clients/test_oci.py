@@ -1,10 +1,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""skopeo and podman against a registry of images, Debian's docker-registry, through a mirror that is deployed on this machine.
+"""skopeo, podman, containerd and dockerd against a registry of images, Debian's docker-registry, through a mirror that is deployed on
+this machine.
 
 Images have a name that the mirror alone knows the registry's address of, so that there is no way to it but the mirror. Each client
-begins with an empty store. Needs root, docker-registry, skopeo and podman.
+begins with an empty store. Needs root, docker-registry, skopeo, podman, containerd and dockerd.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import http.client
 import io
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -36,15 +40,18 @@ import bench  # isort: skip
 from ociregistry import OciRegistry  # isort: skip
 from registry import free_port  # isort: skip
 
-REGISTRY, IMAGE = "images.test", "library/app"
+REGISTRY, IMAGE = "docker.test", "library/app"  # a name that dockerd's own registry could have
 LAYER_SIZE = 3_000_000
 
 
-def run(*command: str | Path, home: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """A client with no settings of this machine's, and no way out but to this machine."""
+def surroundings(home: Path) -> dict[str, str]:
+    """For a client: no settings of this machine's, and no way out but to this machine."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "XDG_RUNTIME_DIR": str(home)}
-    environment |= {"http_proxy": NOWHERE, "https_proxy": NOWHERE, "no_proxy": "127.0.0.1,localhost"}
-    done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, timeout=120, check=False)
+    return environment | {"http_proxy": NOWHERE, "https_proxy": NOWHERE, "no_proxy": "127.0.0.1,localhost"}
+
+
+def run(*command: str | Path, home: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, env=surroundings(home), cwd=home, capture_output=True, text=True, timeout=120, check=False)
     assert not check or done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
     return done
 
@@ -116,7 +123,7 @@ class Upstream:
 
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
-    for tool in "docker-registry", "skopeo", "podman":
+    for tool in "docker-registry", "skopeo", "podman", "containerd", "dockerd":
         assert shutil.which(tool), f"{tool} is not installed; run make host"
     upstream = Upstream(tmp_path_factory.mktemp("upstream"), free_port())
     upstream.start()
@@ -157,6 +164,7 @@ def test_what_fetches_comes_and_goes_with_its_site(upstream: Upstream) -> None:
 @pytest.fixture(scope="module", params=list(bench.ENGINES))
 def mirror(request: pytest.FixtureRequest, upstream: Upstream) -> Iterator[Mirror]:
     site = {"type": "oci", "name": "images", "upstream": f"http://127.0.0.1:{upstream.port}", "registry": REGISTRY}
+    site |= {"port": free_port()}
     variables = {"mirror_sites": [site | {"lifetime": 1, "probe": f"{IMAGE}:latest"}], "mirror_engine": request.param}
     with deployed(**variables) as url:
         again = quickstart(**variables)
@@ -197,7 +205,67 @@ def podman(home: Path) -> bytes:
     return found.read_bytes()
 
 
-@pytest.mark.parametrize("pull", [skopeo, podman])
+@contextlib.contextmanager
+def daemon(home: Path, address: Path, *command: str | Path) -> Iterator[None]:
+    """A daemon of the user's own, until it is not needed any more."""
+
+    def listens() -> bool:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(address))
+            return True
+        return False
+
+    with (home / "log").open("w") as log:
+        process = subprocess.Popen(command, env=surroundings(home), cwd=home, stdout=log, stderr=log)
+    try:
+        assert until(listens, 30), (home / "log").read_text()
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def containerd(home: Path) -> bytes:
+    (home / "containerd.toml").write_text(
+        f'version = 2\nroot = "{home}/root"\nstate = "{home}/state"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+        f'[grpc]\naddress = "{home}/sock"\n'
+    )
+    client = ["ctr", f"--address={home}/sock", "images", "pull", f"--hosts-dir={home}/.config/containerd/certs.d", "--snapshotter=native"]
+    with daemon(home, home / "sock", "containerd", "--config", home / "containerd.toml"):
+        run(*client, "--platform=linux/amd64", f"{REGISTRY}/{IMAGE}:latest", home=home)
+    (found,) = home.glob("root/io.containerd.snapshotter.v1.native/snapshots/*/payload")
+    return found.read_bytes()
+
+
+def dockerd(home: Path) -> bytes:
+    """It names no registry, and means its own."""
+    network = ["--bridge=none", "--iptables=false", "--ip6tables=false"]
+    place = [f"--data-root={home}/root", f"--exec-root={home}/state", f"--pidfile={home}/pid", f"--host=unix://{home}/sock"]
+    settings = ["--storage-driver=vfs", f"--config-file={home}/.config/docker/daemon.json"]
+    with daemon(home, home / "sock", "dockerd", *network, *place, *settings):
+        connection = http.client.HTTPConnection("docker", timeout=120)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(f"{home}/sock")
+        connection.request("POST", f"/images/create?fromImage={IMAGE}&tag=latest")
+        told = connection.getresponse().read().decode()
+        connection.close()
+        found = [path.read_bytes() for path in home.glob("root/vfs/dir/*/payload")]
+    assert len(found) == 1, told + (home / "log").read_text()
+    return found[0]
+
+
+def test_containerd_asks_the_registry_where_the_mirror_is_away(mirror: Mirror, upstream: Upstream, home: Callable[[], Path]) -> None:
+    folder = home()
+    hosts = folder / f".config/containerd/certs.d/{REGISTRY}/hosts.toml"
+    hosts.write_text(hosts.read_text().replace(mirror.url, NOWHERE))
+    assert f'[host."{NOWHERE}/v2/images"]' in hosts.read_text()
+    before = mirror.positions()
+    assert len(containerd(folder)) == LAYER_SIZE
+    time.sleep(LOG_FLUSH_SECONDS)
+    assert mirror.since(before, "access.log") == []
+
+
+@pytest.mark.parametrize("pull", [skopeo, podman, containerd, dockerd])
 def test_pulls_cold_and_then_without_upstream(
     mirror: Mirror, upstream: Upstream, home: Callable[[], Path], pull: Callable[[Path], bytes]
 ) -> None:
@@ -208,14 +276,14 @@ def test_pulls_cold_and_then_without_upstream(
     before = mirror.positions()
     assert pull(home()) == wanted
     time.sleep(LOG_FLUSH_SECONDS)
-    cold = [line for line in mirror.since(before, "access.log") if line["uri"].startswith(f"/v2/images/{IMAGE}/")]
+    cold = [line for line in mirror.since(before, "access.log") if re.match(f"/v2/(?:images/)?{IMAGE}/", line["uri"])]
     assert sum("/blobs/" in line["uri"] and line["status"] == 200 for line in cold) == 2, cold
     upstream.stop()
     try:
         before = mirror.positions()
         assert pull(home()) == wanted
         time.sleep(LOG_FLUSH_SECONDS)
-        warm = [line for line in mirror.since(before, "access.log") if line["uri"].startswith(f"/v2/images/{IMAGE}/")]
+        warm = [line for line in mirror.since(before, "access.log") if re.match(f"/v2/(?:images/)?{IMAGE}/", line["uri"])]
         blobs = [line["cache"] for line in warm if "/blobs/" in line["uri"]]
         assert len(blobs) == 2 and set(blobs) <= HITS, warm
     finally:

@@ -118,7 +118,7 @@ def keys_tell_bodies_apart(root: Directive) -> t.Iterator[str]:
     yield from (f"{found} makes keys of other things" for found in root.all("CacheIgnoreQueryString") if found.value.lower() != "off")
     if not root.own("CacheKeyBaseURL"):
         yield "the server has no CacheKeyBaseURL, so a client's Host is in the key"
-    seen: dict[tuple[str, str], Directive] = {}
+    seen: dict[tuple[Directive, str, str], Directive] = {}
     for host, rule in proxied(root):
         if not faces_clients(root, host):
             continue
@@ -133,8 +133,8 @@ def keys_tell_bodies_apart(root: Directive) -> t.Iterator[str]:
             continue
         if key[1] == "index" and not key[3]:
             yield f"{rule} has not the encoding"
-        if seen.setdefault((key[1], key[2]), rule) is not rule:
-            yield f"{rule} has the route of {seen[key[1], key[2]]}"
+        if seen.setdefault((host, key[1], key[2]), rule) is not rule:
+            yield f"{rule} has the route of {seen[host, key[1], key[2]]}"
         if not conditions(rule)[-1].arguments[0].startswith(PATH):
             yield f"{rule} has not the path as it came"
 

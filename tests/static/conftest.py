@@ -22,14 +22,14 @@ SITES = [
     {"name": "plain", "type": "pypi", "upstream": "http://plain.example.org:8080/root", "origins": ["http://plain.example.org:8080/root"]},
     {"name": "tools", "type": "generic", "upstream": "http://static.example.org/tools", "immutable": [r"v[0-9.]+/.*"]},
     {"name": "npm", "type": "npm", "upstream": "https://registry.example.org", "origins": []},
-    {"name": "open", "type": "npm", "upstream": "https://registry.example.org", "origins": [], "posts": True},
+    {"name": "open", "type": "npm", "upstream": "https://registry.example.org", "origins": [], "posts": True, "port": 4873},
     {"name": "golang", "type": "golang", "upstream": "https://proxy.example.org"},
     {"name": "rpm", "type": "rpm", "upstream": "https://rpm.example.org/pub"},
     {"name": "cargo", "type": "cargo", "upstream": "https://crates.example.org", "origins": ["https://files.example.org"]},
     {"name": "maven", "type": "maven", "upstream": "https://repository.example.org/maven2"},
     {"name": "debian", "type": "deb", "upstream": "http://archive.example.org/debian"},
     {"name": "gem", "type": "gem", "upstream": "https://gems.example.org"},
-    {"name": "images", "type": "oci", "upstream": "https://images.example.org", "origins": []},
+    {"name": "images", "type": "oci", "upstream": "https://images.example.org", "origins": [], "port": 5000},
     {"name": "asked", "type": "generic", "upstream": "https://asked.example.org", "query": True, "immutable": [r"v[0-9.]+/.*"]},
 ]
 

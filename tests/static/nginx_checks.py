@@ -37,7 +37,8 @@ def to_socket(directive: Directive) -> bool:
         chosen = [entry.arguments[-1] for each in http.own("map") if each.arguments[-1] == name for entry in each.inner]
         return set().union(*map(values, chosen)) if chosen else {name}
 
-    return values(directive.value.removeprefix("http://").removesuffix("$request_uri")) <= sockets
+    name = re.sub(r"(?:\$request_uri|\$raw_path(?:\$is_args\$args)?)$", "", directive.value.removeprefix("http://"))
+    return values(name) <= sockets
 
 
 def faces_clients(directive: Directive) -> bool:
@@ -48,7 +49,7 @@ def faces_clients(directive: Directive) -> bool:
 
 def takes_posts(block: Directive) -> bool:
     """Whether a location or server is there for what is posted: it caches nothing, and hands on to such a server or is one."""
-    to_them = any(found.value == "http://pass" for found in block.own("proxy_pass"))
+    to_them = any(found.value.startswith("http://pass$raw_path") for found in block.own("proxy_pass"))
     is_one = any(found.arguments[0].endswith("/pass.sock") for found in block.own("listen"))
     return (to_them or is_one) and not block.inherited("proxy_cache")
 
@@ -83,6 +84,9 @@ def origins_are_fixed(root: Directive) -> t.Iterator[str]:
     (http,) = root.own("http")
     fixed = {"$fetch_url", "$moved_url"}
     urls = {entry.arguments[-1]: entry for each in http.own("map") if each.arguments[-1] in fixed for entry in each.inner}
+    for block in [listen.above[-1] for listen in root.all("listen") if faces_clients(listen)]:
+        if not any(check.value == "$raw_path !~ ^/" and check.own("return")[0].value == "404" for check in block.own("if")):
+            yield f"{block} does not see to it that a path begins with a slash"
     for _location, to in proxied(root):
         if not to_socket(to) and to.value.removesuffix(QUERY).removesuffix("$fetch_query") not in fixed:
             yield f"{to} may lead anywhere"

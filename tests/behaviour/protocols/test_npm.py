@@ -23,7 +23,7 @@ NAMES = {"plain": "{}", "scoped": "@scope%2f{}", "scoped, capital": "@scope%2F{}
 @pytest.fixture(scope="module", params=list(bench.ENGINES))
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[World]:
     root, breakage = tmp_path_factory.mktemp(f"npm-{request.param}"), request.config.getoption("breakage")
-    passing, origins = {"name": "open", "posts": True}, ["http://tarballs.test"]
+    passing, origins = {"name": "open", "posts": True, "port": bench.free_port()}, ["http://tarballs.test"]
     with bench.one_site(root, request.param, NpmRegistry(), breakage, passing, type="npm", origins=origins) as world:
         yield world
 
@@ -210,6 +210,107 @@ def test_an_audit_fails_where_upstream_does(world: World, registry: NpmRegistry,
         age()
     reply = post(world, f"/open/{AUDITS['audit']}", b"{}")
     assert reply.status >= 500 and registry.audits == [] and reply.seconds < 12, show(reply)
+
+
+def on_its_port(world: World, path: str, accept: str | None = NPM, **options: t.Any) -> Reply:
+    """As :func:`get`, of the site ``open`` on the port of its own."""
+    headers = {"Accept-Encoding": "gzip"} | ({"Accept": accept} if accept else {}) | options.pop("headers", {})
+    return bench.fetch(("127.0.0.1", world.mirror.sites[1]["port"]), f"/{path}", headers, **options)
+
+
+@promise("links")
+@table("spelled", NAMES)
+@table("first", {"its port": True, "its path": False})
+def test_a_port_of_its_own_and_the_path_are_one(world: World, registry: NpmRegistry, package: str, spelled: str, first: bool) -> None:
+    """One fetch and one file, whichever way it was asked for; and links that hold either way."""
+    path = spelled.format(package)
+    name = package if spelled == "{}" else f"@scope/{package}"
+    on_the_second()
+
+    def both(path: str) -> list[Reply]:
+        ways = [lambda: on_its_port(world, path), lambda: world.mirror.get(f"/open/{path}", {"Accept": NPM, "Accept-Encoding": "gzip"})]
+        return [way() for way in (ways if first else reversed(ways))]
+
+    document = registry.document(name, INSTALL).replace(
+        registry.url.encode(), f"http://mirror.test:{world.mirror.address[1]}/open".encode()
+    )
+    cold, warm = both(path)
+    assert (cold.status, cold.cache, warm.status, warm.cache) == (200, "miss", 200, "hit"), show(cold) + show(warm)
+    assert cold.plain == warm.plain == document and registry.requests(path) == [200]
+    tarball = f"{path}/-/{package}-1.0.0.tgz"
+    cold, warm = both(tarball)
+    assert cold.body == warm.body == registry.tarball(name, "1.0.0") and (cold.cache, warm.cache) == ("miss", "hit"), show(warm)
+    assert len(registry.requests(tarball)) == 1
+
+
+@promise("protocol")
+@table("name", {"the site's": "open", "the mirror's health": "health", "the mirror's document": "mirror.json", "a scope's": "@open/open"})
+def test_on_a_port_of_its_own_all_names_are_the_registrys(world: World, registry: NpmRegistry, name: str) -> None:
+    registry.publish(name, "1.0.0")
+    registry.publish(name, "1.1.0")
+    document, manifest = on_its_port(world, name), on_its_port(world, f"{name}/1.1.0", FULL)
+    assert document.status == 200 and json.loads(document.plain)["name"] == name, show(document)
+    assert manifest.status == 200 and json.loads(manifest.plain)["version"] == "1.1.0", show(manifest)
+    tarball = on_its_port(world, registry.tarball_path(name, "1.1.0"))
+    assert tarball.body == registry.tarball(name, "1.1.0"), show(tarball)
+
+
+@promise("http")
+def test_a_port_of_its_own_speaks_http_as_the_mirrors_does(world: World, registry: NpmRegistry, package: str) -> None:
+    path = f"{package}/-/{package}-1.0.0.tgz"
+    whole = registry.tarball(package, "1.0.0")
+    for _time in "cold", "warm":
+        head, part = on_its_port(world, path, method="HEAD"), on_its_port(world, path, headers={"Range": "bytes=10-19"})
+        assert (head.status, head["Content-Length"], part.status, part.body) == (200, str(len(whole)), 206, whole[10:20]), show(part)
+    document = on_its_port(world, package)
+    again = on_its_port(world, package, headers={"If-None-Match": document["ETag"]})
+    assert document["ETag"] and (again.status, again.body) == (304, b""), show(again)
+    said = POSTED | {"Content-Length": "2"}
+    posted = on_its_port(world, AUDITS["advisories"], headers=said, method="POST", body=b"{}")
+    assert (posted.status, posted.body) == (200, b"{}"), show(posted)
+
+
+@promise("stale")
+def test_a_port_of_its_own_outlives_its_upstream(world: World, registry: NpmRegistry, package: str) -> None:
+    first = world.mirror.get(f"/open/{package}", {"Accept": NPM, "Accept-Encoding": "gzip"})
+    registry.failing = True
+    age()
+    reply = on_its_port(world, package)
+    assert (reply.status, reply.cache, reply.plain) == (200, "stale", first.plain), show(reply)
+
+
+@promise("closed")
+def test_a_port_of_its_own_is_as_closed_as_the_mirrors(world: World, registry: NpmRegistry, package: str) -> None:
+    registry.audits.clear()
+    for path in package, "health":
+        assert on_its_port(world, path, headers={"Host": "stranger.test"}).status == 421
+    for status, options in (
+        (405, {"method": "PUT", "body": b"{}", "headers": {"Content-Length": "2"}}),
+        (405, {"method": "POST", "body": b"{}", "headers": {"Content-Length": "2"}}),
+        (413, {"body": b"{}", "headers": {"Content-Length": "2"}}),
+    ):
+        assert on_its_port(world, package, **options).status == status
+    for path in f"../{package}", f"/{package}", f"%2e%2e/{package}", f"x/../{package}":
+        assert on_its_port(world, path).status == 400, path
+    for path in "", "-/v1/search?text=x", "-/v1/login":
+        assert on_its_port(world, path).status == 404, path
+    assert registry.requests(package) == [] and registry.audits == []
+
+
+@promise("bounded")
+def test_a_query_on_a_port_of_its_own_counts_for_nothing(world: World, registry: NpmRegistry, package: str) -> None:
+    on_the_second()
+    for number in range(5):
+        assert on_its_port(world, f"{package}?{number}").status == 200
+    assert registry.requests(package) == [200]
+
+
+@promise("itself")
+def test_the_mirror_says_which_port_a_site_has(world: World) -> None:
+    port = world.mirror.sites[1]["port"]
+    sites = {site["name"]: site for site in json.loads(world.mirror.get("/mirror.json").body)["sites"]}
+    assert (sites["npm"].get("port"), sites["open"]["port"]) == (None, port)
+    assert f"http://mirror.test:{port}/" in world.mirror.get("/").body.decode()
 
 
 @promise("closed")

@@ -52,7 +52,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     root, breakage, registry = tmp_path_factory.mktemp(f"oci-{request.param}"), request.config.getoption("breakage"), OciRegistry()
     variables = {"mirror_fetcher_port": bench.free_port(), "mirror_fetcher_path": f"{root}/fetchers"}
     upstream = f"http://127.0.0.1:{registry.port}"  # docker-registry asks this machine's own name servers
-    site = {"type": "oci", "name": "images", "upstream": upstream}
+    site = {"type": "oci", "name": "images", "upstream": upstream, "port": bench.free_port()}
     with bench.one_site(root, request.param, registry, breakage, variables=variables, **site) as world:
         yield world
 
@@ -244,3 +244,42 @@ def test_what_is_not_there_is_not_stored(world: World, registry: OciRegistry, im
 def test_tags_are_listed(world: World, registry: OciRegistry, image: str) -> None:
     reply = get(world, f"{image}/tags/list")
     assert json.loads(reply.plain) == {"name": image, "tags": ["one", "one-all"]}, show(reply)
+
+
+def on_its_port(world: World, path: str, headers: t.Mapping[str, str] | None = None, **options: t.Any) -> bench.Reply:
+    """As dockerd asks what stands in ``registry-mirrors``."""
+    address = ("127.0.0.1", world.mirror.sites[0]["port"])
+    return bench.fetch(address, path, {"Accept": ALL, "Accept-Encoding": "gzip"} | dict(headers or {}), **options)
+
+
+@promise("protocol")
+@table("first", {"its port": True, "its path": False})
+def test_a_port_of_its_own_is_a_registry(world: World, registry: OciRegistry, image: str, first: bool) -> None:
+    """One fetch and one file, whichever way it was asked for."""
+    reply = on_its_port(world, "/v2/")
+    assert (reply.status, reply["Docker-Distribution-API-Version"], reply.body) == (200, "registry/2.0", b"{}\n"), show(reply)
+    named, manifest = parts(registry, image)
+    on_the_second()
+    for path in f"manifests/{named}", f"blobs/{manifest['layers'][0]['digest']}", "manifests/one":
+        ways = [lambda path=path: on_its_port(world, f"/v2/{image}/{path}"), lambda path=path: get(world, f"{image}/{path}")]
+        cold, warm = (way() for way in (ways if first else reversed(ways)))
+        assert (cold.status, cold.cache, warm.status, warm.cache) == (200, "miss", 200, "hit"), (path, show(cold), show(warm))
+        assert cold.body == warm.body == registry.bodies[path.rpartition("/")[2] if ":" in path else named][0]
+    tags = on_its_port(world, f"/v2/{image}/tags/list")
+    assert json.loads(tags.plain)["tags"] == ["one", "one-all"], show(tags)
+
+
+@promise("protocol")
+def test_a_repository_on_a_port_of_its_own_may_be_called_as_the_site(world: World, registry: OciRegistry, fetching: None) -> None:
+    registry.push("images/app", "one", b"called as the site")
+    reply = on_its_port(world, "/v2/images/app/manifests/one")
+    assert (reply.status, reply["Docker-Content-Digest"]) == (200, registry.tags["images/app"]["one"]), show(reply)
+
+
+@promise("closed")
+def test_on_a_port_of_its_own_there_is_nothing_else(world: World, image: str) -> None:
+    for path in "/", "/health", "/mirror.json", "/v2", f"/{image}/manifests/one", f"/v2/{image}/blobs/uploads/", "/v2/_catalog":
+        assert on_its_port(world, path).status == 404, path
+    for path in "/v2/", f"/v2/{image}/manifests/one", "/health":
+        assert on_its_port(world, path, {"Host": "stranger.test"}).status == 421, path
+    assert on_its_port(world, f"/v2/{image}/manifests/one", {"Content-Length": "0"}, method="PUT").status == 405

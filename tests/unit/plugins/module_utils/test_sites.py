@@ -499,6 +499,17 @@ def test_two_sites_of_one_type():
         ([{"type": "deb", "suites": ["./"], "upstream": "http://h.test"}], "suite './' is none"),
         ([{"type": "deb", "suites": [7], "upstream": "http://h.test"}], "suite '7' is none"),
         ([{"type": "pypi", "suites": ["stable"]}], "type 'pypi' has no suites"),
+        ([{"type": "pypi", "port": "x"}], "port 'x' is not a number from 1 to 65535"),
+        ([{"type": "pypi", "port": True}], "port 'True' is not a number"),
+        ([{"type": "pypi", "port": 0}], "port '0' is not a number"),
+        ([{"type": "pypi", "port": 65536}], "port '65536' is not a number"),
+        ([{"type": "pypi", "port": 80}], "Site 'pypi': port 80 is the mirror's own, mirror_port; set another port"),
+        ([{"type": "pypi", "port": 81}, NPM | {"port": 81}], "Site 'npm': port 81 is that of site 'pypi'; set another port"),
+        (
+            [NPM | {"port": 5801}, {"type": "oci", "upstream": "http://i.test"}],
+            "port 5801 is that of the program that fetches for site 'oci'",
+        ),
+        ([{"type": "pypi", "upstream": "http://mirror.test:81"}, NPM | {"port": 81}], "'http://mirror.test:81' is this mirror itself"),
     ],
 )
 def test_bad_input_gets_one_sentence(sites, sentence):

@@ -111,7 +111,20 @@ def test_registries_of_images_count_by_their_names_and_no_image_is_asked_for() -
     assert asked == [BASE + "/mirror.json"]
 
 
-@pytest.mark.parametrize("change", [{}, {"registry": ""}, {"registry": 'x"\n'}, {"registry": "https://images.test"}])
+@pytest.mark.parametrize(("base", "own_url"), [(BASE, "http://m.test:5000"), ("https://[::1]", "https://[::1]:5000")])
+def test_a_registry_of_images_may_have_a_port_of_its_own(base: str, own_url: str) -> None:
+    sites = [OCI | {"registry": "images.test", "port": 5000}, OCI | {"name": "own", "index": "/v2/own/", "registry": "own.test"}]
+    found = find(no_network, ["oci"], base, document=dict(DOCUMENT, sites=sites))
+    assert [site.get("own_url") for site in found["indexes"]["oci"]["sites"]] == [own_url, None]
+
+
+@pytest.mark.parametrize("port", ["5000", 0, 65536, True, None])
+def test_a_port_that_is_none(port: object) -> None:
+    with pytest.raises(BadInput, match="has a site with the port .*, which is none"):
+        find(no_network, ["oci"], document=dict(DOCUMENT, sites=[OCI | {"registry": "images.test", "port": port}]))
+
+
+@pytest.mark.parametrize("change", [{}, {"registry": ""}, {"registry": 'x"\n'}, {"registry": "https://images.test"}, {"registry": ".."}])
 def test_a_registry_of_images_needs_a_name(change: dict) -> None:
     with pytest.raises(BadInput, match="with the registry .*, which is no host name"):
         find(no_network, ["oci"], document=dict(DOCUMENT, sites=[OCI | change]))

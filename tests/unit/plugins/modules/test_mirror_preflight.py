@@ -56,6 +56,15 @@ def test_a_held_port_names_the_holder(held):
     assert found(port=held, addresses=["127.0.0.2"]) == []
 
 
+def test_a_held_port_of_a_site_names_the_site(held):
+    (sentence,) = found(sites=["pypi", {"type": "npm", "name": "packages", "port": held}])
+    assert f"Port {held} on 127.0.0.1 is held by" in sentence and sentence.endswith("set port of site 'packages' to another port.")
+    assert "set port of site 'npm' to" in found(sites=[{"type": "npm", "port": held}])[0]
+    assert found(sites=[{"type": "npm", "port": held}], own_pid=os.getpid()) == []
+    assert len(found(port=held, sites=[{"type": "npm", "port": held}])) == 2
+    assert found(sites=[{"type": "npm"}, {"type": "npm", "port": "x"}, {"type": "npm", "port": 65536}]) == []
+
+
 def test_a_site_that_needs_what_the_engine_lacks(monkeypatch):
     monkeypatch.setitem(engines.ENGINES, "slow", (engines.Limit("speed", "It is slow.", options=("fast",)),))
     sites = ["pypi", {"type": "pypi", "fast": False}, {"name": "tools", "fast": True}]
