@@ -197,17 +197,18 @@ def find(
     document: Mapping[str, Any] | None = None,
     mirror_info: Mapping[str, Any] | None = None,
     check: bool = True,
+    left_alone: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """The mirror that the given sources name, in this order: document, URL, `mirror_info`.
+    """The mirror that the given sources name, in this order: document, URL, `mirror_info`; without indexes of the types `left_alone`.
 
     An index that does not answer is left out, and is in `left_out` with what is wrong with it. A document that is given needs no
-    network: nothing is fetched, nothing probed. Raises BadInput, and Unusable where no index is left.
+    network: nothing is fetched, nothing probed. Raises BadInput, and Unusable where none of the indexes answers.
     """
     types = list(types)
     base = checked_url(url, "configure_mirrors_url") if url else ""
     if document:
-        return dict(from_document(document, base, types, "configure_mirrors_document"), left_out={})
-    if base:
+        mirror, check = from_document(document, base, types, "configure_mirrors_document"), False
+    elif base:
         mirror = fetch(base, get, types)
     elif mirror_info:
         mirror = from_mirror_info(mirror_info, types, "mirror_info")
@@ -216,8 +217,9 @@ def find(
             "no mirror is known for this node: set configure_mirrors_url, or configure_mirrors_document, or one of"
             " Zuul's mirror_fqdn, zuul_site_mirror_fqdn, mirror_info and zuul_site_mirror_info"
         )
+    mirror["indexes"] = {kind: index for kind, index in mirror["indexes"].items() if kind not in left_alone}
     mirror["left_out"] = probe(mirror, get) if check else {}
-    mirror["indexes"] = {kind: index for kind, index in mirror["indexes"].items() if kind not in mirror["left_out"]}
-    if not mirror["indexes"]:
+    if mirror["left_out"] and mirror["left_out"].keys() == mirror["indexes"].keys():
         raise Unusable("; ".join(mirror["left_out"].values()))
+    mirror["indexes"] = {kind: index for kind, index in mirror["indexes"].items() if kind not in mirror["left_out"]}
     return mirror
