@@ -54,15 +54,8 @@ def _port_fits(netloc: str) -> bool:
 
 
 def build(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, engine: str) -> dict[str, Any]:
-    """What a mirror says of itself at /mirror.json: the one contract between it and all that use it.
-
-    ``mirror_info`` has the shape of ``zuul_site_mirror_info`` (zuul-jobs, Mirror Configuration).
-    """
+    """What a mirror says of itself at /mirror.json: the one contract between it and all that use it."""
     sites = list(sites)
-    info: dict[str, Any] = {}
-    for site in sites:
-        if site["mirror_info"]:
-            info.setdefault(site["mirror_info"], {"url": url + site["index"].rstrip("/")})
     return {
         "version": VERSION,
         "name": name,
@@ -78,8 +71,24 @@ def build(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, 
             }
             for site in sites
         ],
-        "mirror_info": info,
+        "mirror_info": zuul_info(sites, url),
     }
+
+
+def zuul_info(sites: Iterable[Mapping[str, Any]], url: str) -> dict[str, Any]:
+    """What of the sites has a key in ``zuul_site_mirror_info``, where archives of Debian packages are lists, one entry for each.
+
+    Source: zuul-jobs, "Mirror Configuration".
+    """
+    info: dict[str, Any] = {}
+    for site in sites:
+        key, entry = site["mirror_info"], {"url": url + (site["index"] or site["path"]).rstrip("/")}
+        if key and site["suites"]:
+            archive = {"type": site["type"], "options": {}, **entry, "suites": site["suites"], "components": site["components"]}
+            info.setdefault(key, []).append(archive)
+        elif key and site["type"] != "deb":
+            info.setdefault(key, entry)
+    return info
 
 
 def _known(kind: str) -> Ecosystem:
