@@ -35,6 +35,7 @@ EXAMPLE = [
     {"type": "gem", "upstream": "https://gems.example.org"},
     {"type": "generic", "name": "tools", "upstream": "https://downloads.example.org/tools", "immutable": [r"v[0-9.]+/.*"]},
 ]
+LEARNT = {"debian": {"components": ["main", "contrib"], "vendor": "debian"}}
 
 
 def markup(text: str) -> str:
@@ -132,7 +133,7 @@ def site_page() -> str:
     from ansible_collections.nearby.mirrors.plugins.module_utils import mirror_document as code_of_document
     from ansible_collections.nearby.mirrors.plugins.module_utils import sites as code_of_sites
 
-    sites = code_of_sites.resolve_sites(EXAMPLE, lambda _type: None, {}, [], 80)
+    sites = code_of_sites.resolve_sites(EXAMPLE, lambda _type: None, LEARNT, [], 80)
     document = code_of_document.build(sites, "mirror01.region-a.example.org", "region-a", "http://mirror01.region-a.example.org", "nginx")
 
     def dumped(data: Any) -> str:
@@ -143,7 +144,8 @@ def site_page() -> str:
         "What an operator writes as `mirror_sites`:",
         f"```yaml\n{dumped(EXAMPLE)}```",
         "## Resolved sites",
-        f"What the lookup [`{COLLECTION}.sites`](lookup-sites.md) makes of it; the engine's configuration is rendered from this.",
+        f"What the lookup [`{COLLECTION}.sites`](lookup-sites.md) makes of it and of what was learnt from the registries; "
+        "the engine's configuration is rendered from this.",
         f"```yaml\n{dumped(sites)}```",
         "## Mirror document",
         "What the mirror publishes at `/mirror.json`. It is the one contract between a mirror and everything that uses it. "

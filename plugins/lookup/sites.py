@@ -94,4 +94,4 @@ class LookupModule(LookupBase):
                 self.get_option("fetcher_port"),
             )
         except SiteError as error:
-            raise AnsibleLookupError(str(error)) from error
+            raise AnsibleLookupError(str(error)) from None  # Ansible would say the sentence again for each cause

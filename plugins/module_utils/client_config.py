@@ -769,7 +769,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class Plan:
-    """`changes` in the order in which they are made, `folders` to make before, `obsolete` ones to remove after them."""
+    """`changes` in the order in which they are made, `folders` to make before, `obsolete` ones to remove after them if they are empty."""
 
     changes: list[Change]
     warnings: list[str]
@@ -898,12 +898,14 @@ class Keeper:
         if changes:
             folders += [folder for folder in self.tree.missing(self.state_path) if folder not in folders]
         state["directories"] += [folder for folder in folders if folder not in state["directories"]]
+        held = (*state["files"], self.state_path)
+        obsolete = [folder for folder in state["directories"] if not any(path.startswith(folder + "/") for path in held)]
         if json.dumps(state) != known:
             uid, gid = self.tree.owner(self.state_path)
             content = (json.dumps(state, indent=1, sort_keys=True) + "\n").encode("utf-8")
             after = Entry("file", content, 0o600, uid, gid)
             changes.insert(0, Change(self.state_path, self.tree.read(self.state_path), after, "recorded"))
-        return self._checked(Plan(changes, warnings, folders, []))
+        return self._checked(Plan(changes, warnings, folders, sorted(obsolete, key=len, reverse=True)))
 
     def _expanded(self, files: Iterable[Mapping[str, Any]], known: Mapping[str, Any], warnings: list[str]) -> Iterator[Mapping[str, Any]]:
         """The files, with all that fit it in the place of a pattern, and those of apt and of containerd in the place of their folders."""

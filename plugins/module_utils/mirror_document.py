@@ -54,15 +54,8 @@ def _port_fits(netloc: str) -> bool:
 
 
 def build(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, engine: str) -> dict[str, Any]:
-    """What a mirror says of itself at /mirror.json: the one contract between it and all that use it.
-
-    ``mirror_info`` has the shape of ``zuul_site_mirror_info`` (zuul-jobs, Mirror Configuration).
-    """
+    """What a mirror says of itself at /mirror.json: the one contract between it and all that use it."""
     sites = list(sites)
-    info: dict[str, Any] = {}
-    for site in sites:
-        if site["mirror_info"]:
-            info.setdefault(site["mirror_info"], {"url": url + site["index"].rstrip("/")})
     return {
         "version": VERSION,
         "name": name,
@@ -78,7 +71,7 @@ def build(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, 
             }
             for site in sites
         ],
-        "mirror_info": info,
+        "mirror_info": zuul_info(sites, url),
     }
 
 
@@ -88,6 +81,22 @@ def at_port(base: str, port: Any, where: str) -> str:
         raise BadInput(f"{where} has a site with the port {port!r}, which is none")
     parts = urlsplit(base)
     return f"{parts.scheme}://{re.sub(':[0-9]+$', '', parts.netloc)}:{port}"
+
+
+def zuul_info(sites: Iterable[Mapping[str, Any]], url: str) -> dict[str, Any]:
+    """What of the sites has a key in ``zuul_site_mirror_info``, where archives of Debian packages are lists, one entry for each.
+
+    Source: zuul-jobs, "Mirror Configuration".
+    """
+    info: dict[str, Any] = {}
+    for site in sites:
+        key, entry = site["mirror_info"], {"url": url + (site["index"] or site["path"]).rstrip("/")}
+        if key and site["suites"]:
+            archive = {"type": site["type"], "options": {}, **entry, "suites": site["suites"], "components": site["components"]}
+            info.setdefault(key, []).append(archive)
+        elif key and site["type"] != "deb":
+            info.setdefault(key, entry)
+    return info
 
 
 def _known(kind: str) -> Ecosystem:
@@ -207,17 +216,18 @@ def find(
     document: Mapping[str, Any] | None = None,
     mirror_info: Mapping[str, Any] | None = None,
     check: bool = True,
+    left_alone: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """The mirror that the given sources name, in this order: document, URL, `mirror_info`.
+    """The mirror that the given sources name, in this order: document, URL, `mirror_info`; without indexes of the types `left_alone`.
 
     An index that does not answer is left out, and is in `left_out` with what is wrong with it. A document that is given needs no
-    network: nothing is fetched, nothing probed. Raises BadInput, and Unusable where no index is left.
+    network: nothing is fetched, nothing probed. Raises BadInput, and Unusable where none of the indexes answers.
     """
     types = list(types)
     base = checked_url(url, "configure_mirrors_url") if url else ""
     if document:
-        return dict(from_document(document, base, types, "configure_mirrors_document"), left_out={})
-    if base:
+        mirror, check = from_document(document, base, types, "configure_mirrors_document"), False
+    elif base:
         mirror = fetch(base, get, types)
     elif mirror_info:
         mirror = from_mirror_info(mirror_info, types, "mirror_info")
@@ -226,8 +236,9 @@ def find(
             "no mirror is known for this node: set configure_mirrors_url, or configure_mirrors_document, or one of"
             " Zuul's mirror_fqdn, zuul_site_mirror_fqdn, mirror_info and zuul_site_mirror_info"
         )
+    mirror["indexes"] = {kind: index for kind, index in mirror["indexes"].items() if kind not in left_alone}
     mirror["left_out"] = probe(mirror, get) if check else {}
-    mirror["indexes"] = {kind: index for kind, index in mirror["indexes"].items() if kind not in mirror["left_out"]}
-    if not mirror["indexes"]:
+    if mirror["left_out"] and mirror["left_out"].keys() == mirror["indexes"].keys():
         raise Unusable("; ".join(mirror["left_out"].values()))
+    mirror["indexes"] = {kind: index for kind, index in mirror["indexes"].items() if kind not in mirror["left_out"]}
     return mirror

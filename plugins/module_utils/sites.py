@@ -285,6 +285,7 @@ def resolve_site(
         "upstream": upstream,
         "origins": origins,
         "suites": suites,
+        "components": discovered.get("components", []),
         "registry": registry,
         "fetcher": {"program": ecosystem.fetcher, "port": fetcher_port, "prefix": prefix} if ecosystem.fetcher else {},
         "discover": bool(ecosystem.linked or ecosystem.fetcher) and "origins" not in site or bool(suites),
@@ -292,7 +293,7 @@ def resolve_site(
         "probe": site.get("probe", next((suite for suite in suites if not suite.endswith("/")), ecosystem.probe)),
         "here": own_url if ecosystem.whole_links else "",
         "serial_header": ecosystem.serial_header,
-        "mirror_info": ecosystem.mirror_info,
+        "mirror_info": next((key for key in ecosystem.mirror_info if key in (ecosystem.type, discovered.get("vendor") or name)), ""),
         "representations": [{"name": r.name, "media_types": list(r.media_types), "accept": r.accept} for r in ecosystem.representations],
         "offered": [r.name for r in ecosystem.representations if r.name in offered],
         # The first route that matches a path serves it; one that is a mere prefix can be matched without an expression.

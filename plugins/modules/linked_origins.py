@@ -12,8 +12,7 @@ short_description: Tells which origins a registry's index links to
 description:
   - Asks each registry for the index page of one project, and tells to which origins its absolute links lead, and which
     representations it offers. A registry of type V(cargo) tells in C(config.json) where its crates are.
-    representations it offers.
-  - Asks an archive of the type V(deb) whether it has the suites of its site.
+  - Asks an archive of the type V(deb) whether it has the suites of its site, and what components these have.
   - It runs on the mirror, because what counts is what the mirror can reach.
   - If a registry cannot be read it fails, and says which variable to set instead.
 options:
@@ -84,10 +83,21 @@ sites:
       type: list
       elements: str
       sample: [json, v1html, html]
+    components:
+      description: What the suites of an archive have, as their Release files say.
+      type: list
+      elements: str
+      sample: [main, contrib]
+    vendor:
+      description: The C(Origin) in the Release of an archive's first suite, in small letters.
+      type: str
+      sample: debian
   sample:
     pypi:
       origins: [https://files.example.org]
       representations: [json, v1html, html]
+      components: []
+      vendor: ""
 """
 
 import dataclasses

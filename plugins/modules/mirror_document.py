@@ -40,6 +40,11 @@ options:
     type: list
     elements: str
     default: [pypi]
+  left_alone:
+    description: Those of O(types) whose clients are not to use the mirror. Their indexes are neither probed nor returned.
+    type: list
+    elements: str
+    default: []
   probe:
     description: Whether to ask every index for its probe project before calling the mirror usable.
     type: bool
@@ -106,6 +111,7 @@ def main() -> None:
             "document": {"type": "dict", "default": {}},
             "mirror_info": {"type": "dict", "default": {}},
             "types": {"type": "list", "elements": "str", "default": ["pypi"]},
+            "left_alone": {"type": "list", "elements": "str", "default": []},
             "probe": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 10},
             "required": {"type": "bool", "default": False},
@@ -122,6 +128,7 @@ def main() -> None:
             params["document"],
             params["mirror_info"],
             params["probe"],
+            params["left_alone"],
         )
         result["usable"] = True
         for kind, why in result["mirror"]["left_out"].items():

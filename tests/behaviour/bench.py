@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import typing as t
+import urllib.parse
 from pathlib import Path
 
 import dnslib
@@ -173,6 +174,12 @@ def until(met: t.Callable[[], t.Any], seconds: float = 10, every: float = 0.1) -
 def good(reply: Reply, body: bytes, kind: str = "") -> bool:
     """Whether a reply is 200, complete, of that type where one is given, and has exactly that body."""
     return reply.status == 200 and reply.complete and reply.plain == body and kind in ("", reply.type)
+
+
+def on_mirror(link: str, page: str, site: str) -> str:
+    """A link's path, if the link, seen from a page, is within its site; else empty."""
+    url = urllib.parse.urlsplit(urllib.parse.urljoin(f"http://mirror.test{page}", link))
+    return url.path if (url.scheme, url.netloc) == ("http", "mirror.test") and url.path.startswith(f"/{site}/") else ""
 
 
 def show(reply: Reply) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "registry")]
+sys.path[:0] = [str(Path(__file__).parent), *(str(Path(__file__).parent.parent / name) for name in ("registry", "nodes"))]
 
 import bench  # noqa: E402
 from ansible_collections.nearby.mirrors.plugins.module_utils.engines import ENGINES  # noqa: E402
@@ -132,6 +132,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         site("whole", registry("whole.test"))
         site("relative", registry("relative.test", relative=True))
         site("moving", registry("moving.test"), lifetime=1)
+        site("internal", registry("internal.test"), path="/index/internal/")
         for kind, pair in certificates.items():
             site(kind, registry(f"{kind}.test", certificate=pair))
         stranger = registry("stranger.test")

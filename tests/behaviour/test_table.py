@@ -40,7 +40,25 @@ import typing as t
 import urllib.parse
 
 import pytest
-from bench import ACCEPT, EXPIRED, LAPSED, PIP, Fresh, Mirror, Reply, World, age, at_once, fetch, good, on_the_second, raw, show, until
+from bench import (
+    ACCEPT,
+    EXPIRED,
+    LAPSED,
+    PIP,
+    Fresh,
+    Mirror,
+    Reply,
+    World,
+    age,
+    at_once,
+    fetch,
+    good,
+    on_mirror,
+    on_the_second,
+    raw,
+    show,
+    until,
+)
 from promises import patient, promise, table
 from registry import HTML, JSON, V1HTML, Registry
 
@@ -190,12 +208,6 @@ def test_an_index_that_only_has_html(mirror: Mirror, fresh: Make) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------- links
-
-
-def on_mirror(link: str, page: str, site: str) -> str:
-    """A link's path, if the link, seen from a page, is within its site; else empty."""
-    url = urllib.parse.urlsplit(urllib.parse.urljoin(f"http://mirror.test{page}", link))
-    return url.path if (url.scheme, url.netloc) == ("http", "mirror.test") and url.path.startswith(f"/{site}/") else ""
 
 
 @promise("links")

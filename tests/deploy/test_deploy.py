@@ -33,6 +33,7 @@ ENGINES = ("nginx", "apache")
 @pytest.fixture(scope="module")
 def registry() -> Iterator[Registry]:
     with Registry() as running:
+        running.fault(path="^/v2/", status=401, headers={"WWW-Authenticate": 'Basic realm="images"'})
         yield running
 
 
@@ -184,6 +185,30 @@ def test_the_verify_playbook_tells_a_healthy_mirror_from_another(mirror: str) ->
     assert dead.returncode != 0 and "fatal: [mirror.test" in dead.stdout and "http://127.0.0.1:1" in dead.stdout
 
 
+def test_files_that_a_registry_moved_are_named_with_their_host_and_the_next_deploy_follows(
+    mirror: str, site: dict, registry: Registry
+) -> None:
+    def verified() -> subprocess.CompletedProcess[str]:
+        time.sleep(2 * site["lifetime"] + 1)
+        return playbook("verify", "--inventory", "mirror.test,", nearby_mirrors="all", mirror_fqdn="127.0.0.1", mirror_port=PORT)
+
+    before, there = state(), registry.files_url
+    with Registry() as other:
+        registry.files_url = other.files_url
+        try:
+            found = verified()
+            assert found.returncode != 0, found.stdout
+            assert re.search(
+                rf"pypi/links: links leave /pypi/: \d+ to {other.files_url} in json, .*; deploy the mirror again", one_line(found)
+            )
+            assert state() == before
+            assert quickstart(mirror_sites=[site]).returncode == 0
+            assert verified().returncode == 0
+        finally:
+            registry.files_url = there
+            assert quickstart(mirror_sites=[site]).returncode == 0
+
+
 def test_a_fault_in_one_region_keeps_the_deploy_from_the_next(mirror: str, tmp_path: Path) -> None:
     hosts = {
         "first.test": {"mirror_region": "a", "mirror_sites": ["conda"], "ansible_connection": "local"},
@@ -199,6 +224,7 @@ def test_a_fault_in_one_region_keeps_the_deploy_from_the_next(mirror: str, tmp_p
     assert state() == before
 
 
+# UPSTREAM is the fixture registry's URL.
 BAD_INPUT = {
     "unknown type": ({"mirror_sites": ["conda"]}, "type 'conda' is unknown; set one of"),
     "no default upstream": ({"mirror_sites": [{"name": "tools", "type": "generic"}]}, "no default upstream; set upstream:"),
@@ -207,6 +233,22 @@ BAD_INPUT = {
     "upstream with credentials": ({"mirror_sites": [{"type": "pypi", "upstream": "https://a:b@index.test"}]}, "has credentials in it"),
     "upstream is this mirror": ({"mirror_sites": [{"type": "pypi", "upstream": f"http://localhost:{PORT}/pypi"}]}, "is this mirror itself"),
     "upstream out of reach": ({"mirror_sites": [{"type": "pypi", "upstream": "http://127.0.0.1:1"}]}, "set origins:"),
+    "suites that upstream has not": (
+        {"mirror_sites": [{"name": "debian", "type": "deb", "upstream": "UPSTREAM/debian", "suites": ["stable", "new"]}]},
+        "Site 'debian': upstream answered 404 where the Release of suite 'stable' should be, UPSTREAM/debian/dists/stable/; correct",
+    ),
+    "images that not everybody may pull": (
+        {"mirror_sites": [{"name": "images", "type": "oci", "upstream": "UPSTREAM"}]},
+        "Site 'images': UPSTREAM/v2/ answered 401, and this mirror pulls anonymously only; set another upstream:",
+    ),
+    "pattern that is no expression": (
+        {"mirror_sites": [{"name": "tools", "type": "generic", "upstream": "UPSTREAM", "immutable": ["v[0-9.]+/.*", "v(1"]}]},
+        "Site 'tools': immutable 'v(1' is no valid expression (missing ), unterminated subpattern at position 1); correct it",
+    ),
+    "pattern that is none to the server": (
+        {"mirror_sites": [{"name": "tools", "type": "generic", "upstream": "UPSTREAM", "immutable": ["(?P<rest>v1)/.*"]}]},
+        "nginx refuses the configuration",
+    ),
     "less free disk than the minimum": ({"mirror_min_free": "900000g"}, "less than mirror_min_free"),
     "missing CA file": ({"mirror_upstream_ca_path": "/nowhere/ca.pem"}, "/nowhere/ca.pem does not exist"),
     "engine that does not exist": ({"mirror_engine": "varnish"}, "value of mirror_engine must be one of: nginx, apache, got: varnish"),
@@ -222,7 +264,7 @@ BAD_INPUT = {
 
 @pytest.mark.parametrize("name", BAD_INPUT)
 def test_bad_input_leaves_a_running_mirror_as_it_was(mirror: str, site: dict, name: str) -> None:
-    variables, sentence = BAD_INPUT[name]
+    variables, sentence = json.loads(json.dumps(BAD_INPUT[name]).replace("UPSTREAM", site["upstream"]))
     refused(mirror, {"mirror_sites": [site]} | variables, sentence)
 
 
@@ -232,6 +274,7 @@ def refused(mirror: str, variables: dict, sentence: str, *arguments: str) -> Non
     assert result.returncode != 0, result.stdout
     assert recap(result.stdout)["changed"] == 0, result.stdout
     assert sentence in one_line(result), result.stdout
+    assert all(said.count(sentence) < 2 for said in re.findall(r'"msg": "((?:[^"\\]|\\.)*)"', result.stdout)), result.stdout
     assert state() == before
     assert get(f"{mirror}{INDEX}") == page
 

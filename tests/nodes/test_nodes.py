@@ -341,6 +341,7 @@ REFUSED = {
     "later-document": ({"configure_mirrors_document": document(version=2)}, "configure_mirrors_document has version 2"),
     "useless-document": ({"configure_mirrors_document": document(sites=[])}, "no site that a client on this node can use"),
     "scope": ({"configure_mirrors_url": "MIRROR", "configure_mirrors_scope": "all"}, "must be one of: system, user, got: all"),
+    "unknown-type": ({"configure_mirrors_document": document(), "configure_mirrors_except": ["deb", "apt"]}, "Got no match for: apt"),
     "no-home": (
         {"configure_mirrors_document": document(), "configure_mirrors_scope": "user"},
         "set configure_mirrors_home; nothing was changed.",

@@ -15,6 +15,7 @@ DEB = Ecosystem(
     index="",
     page="dists/{}/InRelease",
     together=True,
+    mirror_info=("debian", "ubuntu"),
     routes=(
         Route("pool", "artifact", "pool/"),
         # A package's file has its version in its name, wherever a flat archive keeps it.

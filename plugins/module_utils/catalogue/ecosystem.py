@@ -62,7 +62,8 @@ class Ecosystem:
     ``whole_links``    True where clients need whole URLs for links and redirects: they then name the mirror, else only a path on it.
     ``serial_header``  response header that counts the registry's generations.
     ``together``       True where clients use all sites of the type, and not the first alone.
-    ``mirror_info``    key in Zuul's ``zuul_site_mirror_info``.
+    ``mirror_info``    keys of Zuul's ``zuul_site_mirror_info`` that its sites may have: the type itself is the key of all of them, another
+                       one of those whose vendor, or where none is known whose name, it is.
     """
 
     type: str
@@ -79,6 +80,6 @@ class Ecosystem:
     not_offered: tuple[str, ...] = ()
     serial_header: str = ""
     together: bool = False
-    mirror_info: str = ""
+    mirror_info: tuple[str, ...] = ()
     representations: tuple[Representation, ...] = field(default_factory=tuple)
     routes: tuple[Route, ...] = field(default_factory=tuple)

@@ -8,4 +8,4 @@ from __future__ import annotations
 from .ecosystem import Ecosystem, Route
 
 # The inventory says with ``immutable`` which paths never change; each expression becomes an artifact route before this one.
-GENERIC = Ecosystem(type="generic", routes=(Route("rest", "index", ""),))
+GENERIC = Ecosystem(type="generic", mirror_info=("wheel",), routes=(Route("rest", "index", ""),))

@@ -21,7 +21,7 @@ PYPI = Ecosystem(
     linked=True,
     link_prefixes=('href="', '"url":"', '"url": "'),
     serial_header=SERIAL_HEADER,
-    mirror_info="pypi",
+    mirror_info=("pypi",),
     representations=(
         Representation("json", MEDIA_TYPES["json"], f"{JSON}, {V1_HTML};q=0.2, text/html;q=0.1"),
         Representation("v1html", MEDIA_TYPES["v1html"], f"{V1_HTML}, text/html;q=0.1"),

@@ -17,6 +17,7 @@ RPM = Ecosystem(
     type="rpm",
     index="",
     together=True,
+    mirror_info=("fedora", "epel", "opensuse"),
     page="{}/repodata/repomd.xml",
     routes=(
         Route("artifact", "artifact", "", match=rf"(?:.+/)?(?:repodata/[0-9a-f]{{32,128}}-[^/]+|{PACKAGE})"),

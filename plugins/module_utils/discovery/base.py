@@ -13,7 +13,12 @@ class DiscoveryError(Exception):
 
 @dataclass(frozen=True)
 class Found:
-    """`origins` that an index links to (`scheme://host[:port]`), and names of the `representations` that the registry offers."""
+    """`origins` that an index links to (`scheme://host[:port]`), and names of the `representations` that the registry offers.
+
+    Of an archive with suites, the `components` that they have, and its `vendor`, in small letters.
+    """
 
     origins: list[str] = field(default_factory=list)
     representations: list[str] = field(default_factory=list)
+    components: list[str] = field(default_factory=list)
+    vendor: str = ""

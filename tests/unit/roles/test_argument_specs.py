@@ -67,7 +67,8 @@ def test_defaults_have_the_type_and_are_among_the_choices(role: str) -> None:
         if "default" not in option:
             continue
         assert type(option["default"]) is TYPES[option["type"]], name
-        assert option["default"] in option.get("choices", [option["default"]]), name
+        values = option["default"] if option["type"] == "list" else [option["default"]]
+        assert all(value in option.get("choices", values) for value in values), name
 
 
 def test_every_option_is_described(role: str) -> None:
@@ -88,6 +89,12 @@ def test_the_spec_holds_before_any_fact_is_known(role: str, tmp_path: Path) -> N
     command = [str(Path(sys.executable).parent / "ansible-playbook"), "--inventory", "localhost,", "--connection", "local", str(playbook)]
     run = subprocess.run(command, env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_types_that_can_be_left_alone_are_those_of_the_clients(role: str) -> None:
+    choices = [option["choices"] for name, option in spec(role)["options"].items() if name.endswith("_except")]
+    clients = read(role, "vars/main.yml").get(f"__{role}_clients", [])
+    assert choices == ([sorted({client["type"] for client in clients} - {""})] if clients else [])
 
 
 def test_sites_are_described_as_the_code_reads_them(role: str) -> None:

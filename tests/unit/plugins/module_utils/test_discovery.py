@@ -59,12 +59,23 @@ class Archive:
 
     def __init__(self, **statuses):
         self.statuses = statuses
+        self.bodies = {}
 
     def get(self, url, redirects=0):
-        status = self.statuses.get(url.removeprefix("https://archive.test/debian/dists/").replace("/", "_"), 404)
+        name = url.removeprefix("https://archive.test/debian/dists/").replace("/", "_")
+        status = self.statuses.get(name, 404)
         if status == 0:
             raise HttpError(f"GET {url} failed: the connection was refused")
-        return Response(status, url=url)
+        return Response(status, url=url, body=self.bodies.get(name, b""))
+
+
+def test_an_archives_vendor_and_components_are_those_that_its_releases_say():
+    archive = Archive(stable_Release=200, new_InRelease=200)
+    signed = b'-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\nOrigin: Other\nComponents: main non-free-firmware "x\nSHA256:\n a 1 b\n'
+    archive.bodies = {"stable_Release": b"Origin: Debian\r\nComponents: main updates/contrib\r\n", "new_InRelease": signed}
+    site = {"name": "x", "type": "deb", "upstream": "https://archive.test/debian", "suites": ["stable", "new"]}
+    assert discover(archive, site) == Found(components=["main", "updates/contrib", "non-free-firmware"], vendor="debian")
+    assert discover(archive, {**site, "suites": ["new"]}).vendor == "other"
 
 
 @pytest.mark.parametrize("name", ["InRelease", "Release"])

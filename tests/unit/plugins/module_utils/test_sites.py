@@ -451,6 +451,33 @@ def test_two_sites_of_one_type():
     assert build(sites, "m", "r", "http://m.test", "nginx")["mirror_info"] == {"pypi": {"url": "http://m.test/pypi/simple"}}
 
 
+def test_mirror_info_has_the_keys_that_zuul_jobs_documents_and_no_other():
+    """Source: zuul-jobs, "Mirror Configuration"; archives are lists there, since a security one may be at another URL."""
+    archives = {"debian": ["stable"], "security": ["stable-security"], "ubuntu": ["noble", "noble-updates"], "tools": ["stable"]}
+    given = [
+        *({"name": name, "type": "deb", "upstream": f"http://{name}.test", "suites": suites} for name, suites in archives.items()),
+        {"name": "debian-x", "type": "deb", "upstream": "http://x.test"},
+        *({"name": name, "type": "rpm", "upstream": f"http://{name}.test"} for name in ("fedora", "epel", "opensuse", "rpm")),
+        {"name": "wheel", "type": "generic", "upstream": "http://wheel.test"},
+        {"name": "opensuse-files", "type": "generic", "upstream": "http://files.test"},
+        *({"type": kind, "upstream": f"http://{kind}.test"} for kind in ("npm", "golang", "cargo", "maven", "gem", "oci")),
+        {"name": "internal", "type": "pypi", "upstream": "http://internal.test", "origins": []},
+        "pypi",
+    ]
+    said = {name: {"vendor": "debian", "components": ["main"]} for name in ("debian", "security")}
+    said |= {"ubuntu": {"vendor": "", "components": ["main", "universe"]}, "tools": {"vendor": "tools", "components": ["main"]}}
+    found = build(resolve(given, said), "m", "r", "http://m.test", "nginx")["mirror_info"]
+
+    def archive(name, components):
+        return {"type": "deb", "options": {}, "url": f"http://m.test/{name}", "suites": archives[name], "components": components}
+
+    urls = {"fedora": "fedora", "epel": "epel", "opensuse": "opensuse", "wheel": "wheel", "pypi": "internal/simple"}
+    assert found == {key: {"url": f"http://m.test/{path}"} for key, path in urls.items()} | {
+        "debian": [archive("debian", ["main"]), archive("security", ["main"])],
+        "ubuntu": [archive("ubuntu", ["main", "universe"])],
+    }
+
+
 @pytest.mark.parametrize(
     ("sites", "sentence"),
     [

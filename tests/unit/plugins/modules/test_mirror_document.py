@@ -89,6 +89,19 @@ def test_an_index_that_fails_is_left_out_and_the_others_are_used(broken) -> None
     assert "/golang/example.org/!a/@v/list" in found["left_out"]["golang"]
 
 
+def test_types_that_are_left_alone_are_neither_probed_nor_offered() -> None:
+    answers = ANSWERS | {BASE + "/mirror.json": json.dumps(dict(DOCUMENT, sites=[GO, SITE]))}
+    asked: list[str] = []
+    found = find(server(answers, asked), ["pypi", "golang"], BASE, left_alone=["golang"])
+    assert (found["indexes"], found["left_out"], asked) == ({"pypi": INDEX}, {}, list(ANSWERS))
+
+
+def test_a_mirror_whose_types_are_all_left_alone_is_no_useless_one() -> None:
+    assert find(no_network, ["pypi"], document=DOCUMENT, left_alone=["pypi"])["indexes"] == {}
+    with pytest.raises(Unusable):
+        find(server(ANSWERS | {BASE + "/pypi/simple/pip/": 502}), ["pypi", "golang"], BASE, left_alone=["golang"])
+
+
 def test_a_sparse_index_is_asked_for_what_cargo_asks_first() -> None:
     site = {"name": "cargo", "type": "cargo", "index": "/cargo/", "probe": "cfg-if"}
     answers = {BASE + "/mirror.json": json.dumps(dict(DOCUMENT, sites=[site])), BASE + "/cargo/config.json": "{}"}
