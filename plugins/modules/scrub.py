@@ -268,8 +268,6 @@ def prepare(given: dict[str, Any], client: Client, purge: bool) -> Scrub:
     store = STORES[engine](given["cache_path"])
     if not os.path.isdir(store.root):
         raise BadInput(f"there is no folder {store.root}; set cache_path to the mirror's own")
-    if not given["upstream_check"] and not given["lock_files"]:
-        raise BadInput("there is nothing to compare with; set lock_files, or leave upstream_check on")
     locks = read_locks(given["lock_files"], REGISTRIES)
     state = State(given["state_file"] if purge else "", time.monotonic)
     state.load()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import time
 from collections import Counter
@@ -19,8 +20,9 @@ from typing import Any
 from ..http import MEBIBYTE, Client, HttpError
 from ..mirror_document import VERSION
 from ..simple_api import strongest
-from .base import Allowed, BadInput, Registry, Site
+from .base import Allowed, BadInput, Hashes, Registry, Site
 from .locks import Locks, read_locks
+from .oci import Oci
 from .pace import Clock, OutOfTime, Pace
 from .pages import flaw
 from .pypi import PyPI
@@ -45,7 +47,10 @@ __all__ = [
 ]
 
 # Types that are not here tell no digests: their artifacts are checked against lock files only.
-REGISTRIES: dict[str, Registry] = {"pypi": PyPI()}
+REGISTRIES: dict[str, Registry] = {
+    "pypi": PyPI(),
+    "oci": Oci(),
+}
 STORES: dict[str, Callable[[str], Store]] = {"nginx": NginxStore, "apache": ApacheStore}
 CHUNK = MEBIBYTE
 # So many projects in a row without an answer, and the registry counts as away.
@@ -138,6 +143,7 @@ class Scrub:
     tallies: list[Tally] = field(default_factory=list)
     unknown_because: Counter[str] = field(default_factory=Counter)
     stopped: str = ""
+    registries: dict[str, Registry] = field(default_factory=dict)  # by site, once it is known what is stored of it
 
     def run(self) -> None:
         """Go through the pages, and then the sites, the one whose last round is the longest ago first, until all is done or the
@@ -148,6 +154,9 @@ class Scrub:
             shelves, pages = self._sort()
             sites = sorted(self.sites, key=lambda site: self.state.finished.get(site.name, 0))
             self.tallies = [Tally(site.name) for site in sites]
+            self.registries = {
+                site.name: _registry(site).knowing(site, [artifact.path for artifact in shelves.get(site.name, [])]) for site in sites
+            }
             ahead = [self._ahead(site, shelves.pop(site.name, []), tally) for site, tally in zip(sites, self.tallies, strict=True)]
             self._check_pages(pages)
             for site, artifacts, tally in zip(sites, ahead, self.tallies, strict=True):
@@ -267,13 +276,14 @@ class Scrub:
     def _ahead(self, site: Site, artifacts: list[Artifact], tally: Tally) -> list[Artifact]:
         """What is left of a site's round."""
         cursor = self.state.after.get(site.name, [])
-        ahead = sorted((artifact for artifact in artifacts if _place(site, artifact) > cursor), key=lambda artifact: _place(site, artifact))
+        places = {artifact: self._place(site, artifact) for artifact in artifacts}
+        ahead = sorted((artifact for artifact in artifacts if places[artifact] > cursor), key=lambda artifact: places[artifact])
         tally.stored, tally.remaining, tally.after = len(artifacts), len(ahead), cursor[1] if cursor else ""
         return ahead
 
     def _scrub(self, site: Site, ahead: list[Artifact], tally: Tally) -> None:
         """One site, from where its round stopped. Raises OutOfTime."""
-        registry = _registry(site)
+        registry = self.registries[site.name]
         cursor = self.state.after.get(site.name, [])
         failed: dict[str, int] = {}  # the projects in a row that upstream did not answer for, and how many artifacts came before
         answered = False
@@ -283,7 +293,7 @@ class Scrub:
             try:
                 verdict = self._judge(registry, site, artifact)
             except Away as reason:
-                failed.setdefault(_place(site, artifact)[0], number)
+                failed.setdefault(self._place(site, artifact)[0], number)
                 verdict = Verdict(UNKNOWN, "upstream could not be asked")
                 tally.message = str(reason)
             except OutOfTime:
@@ -291,22 +301,26 @@ class Scrub:
                     raise
                 # The next run would get no further, so it is passed over.
                 self._note(artifact, Verdict(UNKNOWN, TOO_LONG), tally)
-                self._advance(site, _place(site, artifact), len(ahead) - number - 1, tally)
+                self._advance(site, self._place(site, artifact), len(ahead) - number - 1, tally)
                 raise
             if self.upstream and self.upstream.answers > answers:
                 failed.clear()
                 answered = True
             self._note(artifact, verdict, tally)
-            self._advance(site, _place(site, artifact), len(ahead) - number - 1, tally)
+            self._advance(site, self._place(site, artifact), len(ahead) - number - 1, tally)
             if len(failed) == PATIENCE:
                 # Back to the first of them; but if that is all that a run got at, past it, so that no project is in the way forever.
                 back = list(failed.values())[0 if answered else 1]
-                self._advance(site, _place(site, ahead[back - 1]) if back else cursor, len(ahead) - back, tally)
+                self._advance(site, self._place(site, ahead[back - 1]) if back else cursor, len(ahead) - back, tally)
                 tally.message = f"upstream is away, so this site was left: {tally.message}"
                 return
         tally.after = ""
         self.state.after.pop(site.name, None)
         self.state.finished[site.name] = self.today()
+
+    def _place(self, site: Site, artifact: Artifact) -> list[str]:
+        """Where an artifact comes in its site's round: with those of its project, so that each page is asked for once."""
+        return [self.registries[site.name].projects(artifact.path)[0], artifact.path, artifact.identity, str(artifact.unit)]
 
     def _advance(self, site: Site, cursor: list[str], remaining: int, tally: Tally) -> None:
         tally.after, tally.remaining = cursor[1] if cursor else "", remaining
@@ -358,10 +372,13 @@ class Scrub:
 
     def _compare(self, registry: Registry, site: Site, artifact: Artifact, stored: Stored) -> Verdict:
         """Raises Away, OutOfTime and OSError."""
+        own = registry.named(artifact.path)
+        if strongest(own):
+            return self._compare_with(own, "its name has another digest", registry, artifact, stored)
         named = self.locks.of_file(artifact.path)
         allowed = named or self.locks.of_release(site.type, registry.releases(artifact.path))
         if allowed:
-            found = self._digests(stored, {algorithm for algorithm, _digest in allowed})
+            found = self._digests(registry, artifact, stored, {algorithm for algorithm, _digest in allowed})
             if allowed & found:
                 return Verdict(GOOD)
             # A pinned release may have files that the lock file leaves out, which the registry knows.
@@ -370,19 +387,61 @@ class Scrub:
         if not self.upstream:
             return Verdict(UNKNOWN, "no lock file has it")
         hashes = self.upstream.hashes(registry, site, artifact.path, site.url(artifact.identity, artifact.path))
-        algorithm = strongest(hashes)
+        return self._compare_with(hashes, "upstream has another digest", registry, artifact, stored)
+
+    def _compare_with(self, hashes: Hashes, reason: str, registry: Registry, artifact: Artifact, stored: Stored) -> Verdict:
+        """Raises OutOfTime and OSError."""
+        algorithm = registry.algorithm if registry.algorithm in hashes else strongest(hashes)
         if not algorithm:
             return Verdict(UNKNOWN, "upstream tells no digest of it")
-        wanted, found = frozenset({(algorithm, hashes[algorithm].lower())}), self._digests(stored, {algorithm})
-        return Verdict(GOOD) if wanted == found else Verdict(BAD, "upstream has another digest", _text(wanted), _text(found))
+        wanted, found = frozenset({(algorithm, hashes[algorithm])}), self._digests(registry, artifact, stored, {algorithm})
+        return Verdict(GOOD) if wanted == found else Verdict(BAD, reason, _text(wanted), _text(found))
 
-    def _digests(self, stored: Stored, algorithms: Iterable[str]) -> Allowed:
+    def _digests(self, registry: Registry, artifact: Artifact, stored: Stored, algorithms: set[str]) -> Allowed:
         """Raises OutOfTime and OSError."""
-        digests = {algorithm: hashlib.new(algorithm, usedforsecurity=False) for algorithm in algorithms}
-        for piece in _pieces(stored, self.reading):
+        found = {}
+        if registry.algorithm in algorithms:
+            with io.BufferedReader(Body(stored, self.reading), CHUNK) as body:
+                found[registry.algorithm] = registry.digest(artifact.path, body)
+        digests = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms - {registry.algorithm}}
+        for piece in _pieces(stored, self.reading) if digests else ():
             for digest in digests.values():
                 digest.update(piece)
-        return frozenset((algorithm, digest.hexdigest()) for algorithm, digest in digests.items())
+        return frozenset((found | {algorithm: digest.hexdigest() for algorithm, digest in digests.items()}).items())
+
+
+class Body(io.RawIOBase):
+    """What is stored of an artifact, to be read at any place. Its reads raise OutOfTime and OSError."""
+
+    def __init__(self, stored: Stored, pace: Pace) -> None:
+        super().__init__()
+        self.stored, self.pace, self.position = stored, pace, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.stored.size}[whence]
+        if position < 0:
+            raise ValueError("a place before the first byte")
+        self.position = position
+        return position
+
+    def readinto(self, buffer: Any) -> int:
+        for part in self.stored.parts:
+            begin = self.position - part.start
+            if 0 <= begin < part.length:
+                amount = min(len(buffer), part.length - begin)
+                self.pace.take(amount)
+                with open(part.file, "rb", opener=nofollow) as file:
+                    file.seek(part.offset + begin)
+                    read = file.readinto(memoryview(buffer)[:amount])
+                self.position += read
+                return read
+        return 0
 
 
 def _pieces(stored: Stored, pace: Pace) -> Iterator[bytes]:
@@ -403,11 +462,6 @@ def _unreadable(error: OSError, stored: Stored | None) -> Verdict:
 
 def _registry(site: Site) -> Registry:
     return REGISTRIES.get(site.type, Registry())
-
-
-def _place(site: Site, artifact: Artifact) -> list[str]:
-    """Where an artifact comes in its site's round: with those of its project, so that each page is asked for once."""
-    return [_registry(site).projects(artifact.path)[0], artifact.path, artifact.identity, str(artifact.unit)]
 
 
 def _text(digests: Allowed) -> str:

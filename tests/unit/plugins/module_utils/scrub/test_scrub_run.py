@@ -8,6 +8,7 @@ import errno
 import gzip
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,19 @@ def test_metadata_is_compared_with_its_own_digest(stage):
     report = stage.scrub()
     assert counts(report) == (4, 3, 1, 0, 0, 0) and not gone.exists()
     assert sorted(stage.index.asked) == ["https://index.test/simple/one/", "https://index.test/simple/two/"], "once for each project"
+
+
+def test_a_name_that_holds_its_digest_needs_nobody(stage, refused):
+    stage.site = replace(stage.site, type="oci")
+    stage.index.faults[""] = refused
+    names = [f"app/blobs/sha256:{hashlib.sha256(body).hexdigest()}" for body in (BODY, OTHER)]
+    kept, gone = (stage.put(name, BODY)[0] for name in names)
+    wrong = lock(stage, f"{digest(OTHER)}  {stage.path(names[0])[1:]}\n")
+    for upstream in True, False:
+        report = stage.scrub(upstream=upstream, locks=wrong, purge=False, state="")
+        assert counts(report) == (2, 1, 1, 0, 0, 0) and report["bad"][0]["reason"] == "its name has another digest"
+    stage.scrub()
+    assert kept.exists() and not gone.exists() and stage.index.asked == []
 
 
 @pytest.mark.parametrize(("answer", "length"), [
