@@ -11,6 +11,7 @@ from pathlib import Path
 
 import bench
 import pytest
+from npmregistry import NpmRegistry
 from ociregistry import OciRegistry
 from scrub_stage import SLICE, Scrubbed
 
@@ -33,7 +34,19 @@ def oci(root: Path, engine: str) -> t.Iterator[tuple[bench.Mirror, Stored]]:
         yield world.mirror, artifacts
 
 
-PROTOCOLS = {"oci": oci}
+@contextlib.contextmanager
+def npm(root: Path, engine: str) -> t.Iterator[tuple[bench.Mirror, Stored]]:
+    registry, artifacts = NpmRegistry(), {}
+    registry.url = registry.files_url = f"http://127.0.0.1:{registry.port}"
+    for number in range(4):
+        for name in f"app-{number}", f"@scope/app-{number}":
+            registry.publish(name, "1.0.0", number * SLICE)
+            artifacts[f"/npm/{registry.tarball_path(name, '1.0.0')}"] = registry.tarball(name, "1.0.0")
+    with bench.one_site(root, engine, registry, [], variables=SLICED, type="npm", upstream=registry.url, origins=[]) as world:
+        yield world.mirror, artifacts
+
+
+PROTOCOLS = {"oci": oci, "npm": npm}
 
 
 @pytest.mark.parametrize("engine", bench.ENGINES)

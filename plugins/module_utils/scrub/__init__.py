@@ -22,6 +22,7 @@ from ..mirror_document import VERSION
 from ..simple_api import strongest
 from .base import Allowed, BadInput, Hashes, Registry, Site
 from .locks import Locks, read_locks
+from .npm import Npm
 from .oci import Oci
 from .pace import Clock, OutOfTime, Pace
 from .pages import flaw
@@ -49,6 +50,7 @@ __all__ = [
 # Types that are not here tell no digests: their artifacts are checked against lock files only.
 REGISTRIES: dict[str, Registry] = {
     "pypi": PyPI(),
+    "npm": Npm(),
     "oci": Oci(),
 }
 STORES: dict[str, Callable[[str], Store]] = {"nginx": NginxStore, "apache": ApacheStore}
