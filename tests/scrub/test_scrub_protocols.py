@@ -11,6 +11,7 @@ from pathlib import Path
 
 import bench
 import pytest
+from crates import CrateIndex, Crates
 from npmregistry import NpmRegistry
 from ociregistry import OciRegistry
 from scrub_stage import SLICE, Scrubbed
@@ -46,7 +47,20 @@ def npm(root: Path, engine: str) -> t.Iterator[tuple[bench.Mirror, Stored]]:
         yield world.mirror, artifacts
 
 
-PROTOCOLS = {"oci": oci, "npm": npm}
+@contextlib.contextmanager
+def cargo(root: Path, engine: str) -> t.Iterator[tuple[bench.Mirror, Stored]]:
+    with Crates() as crates:
+        registry = CrateIndex(crates)
+        for number in range(8):
+            registry.publish(f"App_{number}", "1.0.0-rc.1", number * SLICE)
+        artifacts = {f"/cargo/files/{crates.path(*crate)}": body for crate, body in crates.bodies.items()}
+        site = {"type": "cargo", "upstream": f"http://127.0.0.1:{registry.port}", "origins": [crates.url]}
+        with bench.one_site(root, engine, registry, [], variables=SLICED, **site) as world:
+            world.names.table |= {"files.test": "127.0.0.1"}
+            yield world.mirror, artifacts
+
+
+PROTOCOLS = {"oci": oci, "npm": npm, "cargo": cargo}
 
 
 @pytest.mark.parametrize("engine", bench.ENGINES)

@@ -21,6 +21,7 @@ from ..http import MEBIBYTE, Client, HttpError
 from ..mirror_document import VERSION
 from ..simple_api import strongest
 from .base import Allowed, BadInput, Hashes, Registry, Site
+from .cargo import Cargo
 from .locks import Locks, read_locks
 from .npm import Npm
 from .oci import Oci
@@ -51,6 +52,7 @@ __all__ = [
 REGISTRIES: dict[str, Registry] = {
     "pypi": PyPI(),
     "npm": Npm(),
+    "cargo": Cargo(),
     "oci": Oci(),
 }
 STORES: dict[str, Callable[[str], Store]] = {"nginx": NginxStore, "apache": ApacheStore}
