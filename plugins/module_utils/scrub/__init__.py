@@ -22,6 +22,7 @@ from ..mirror_document import VERSION
 from ..simple_api import strongest
 from .base import Allowed, BadInput, Hashes, Registry, Site
 from .cargo import Cargo
+from .gem import Gem
 from .locks import Locks, read_locks
 from .npm import Npm
 from .oci import Oci
@@ -53,6 +54,7 @@ REGISTRIES: dict[str, Registry] = {
     "pypi": PyPI(),
     "npm": Npm(),
     "cargo": Cargo(),
+    "gem": Gem(),
     "oci": Oci(),
 }
 STORES: dict[str, Callable[[str], Store]] = {"nginx": NginxStore, "apache": ApacheStore}
