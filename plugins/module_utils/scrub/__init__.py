@@ -24,6 +24,7 @@ from .base import Allowed, BadInput, Hashes, Registry, Site
 from .cargo import Cargo
 from .gem import Gem
 from .locks import Locks, read_locks
+from .maven import Maven
 from .npm import Npm
 from .oci import Oci
 from .pace import Clock, OutOfTime, Pace
@@ -55,6 +56,7 @@ REGISTRIES: dict[str, Registry] = {
     "npm": Npm(),
     "cargo": Cargo(),
     "gem": Gem(),
+    "maven": Maven(),
     "oci": Oci(),
 }
 STORES: dict[str, Callable[[str], Store]] = {"nginx": NginxStore, "apache": ApacheStore}
