@@ -23,6 +23,7 @@ from ..simple_api import strongest
 from .base import Allowed, BadInput, Hashes, Registry, Site
 from .cargo import Cargo
 from .gem import Gem
+from .golang import Golang
 from .locks import Locks, read_locks
 from .maven import Maven
 from .npm import Npm
@@ -57,6 +58,7 @@ REGISTRIES: dict[str, Registry] = {
     "cargo": Cargo(),
     "gem": Gem(),
     "maven": Maven(),
+    "golang": Golang(),
     "oci": Oci(),
 }
 STORES: dict[str, Callable[[str], Store]] = {"nginx": NginxStore, "apache": ApacheStore}
