@@ -7,30 +7,36 @@ Adding an ecosystem is one file with its `Registry`, and its line in `REGISTRIES
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+from urllib.parse import unquote
 
 from ..http import MEBIBYTE, Client, HttpError
 from ..mirror_document import VERSION
 from ..simple_api import strongest
 from .base import Allowed, BadInput, Hashes, Registry, Site
 from .cargo import Cargo
+from .deb import Deb
 from .gem import Gem
 from .golang import Golang
-from .locks import Locks, read_locks
+from .lists import DAMAGED
+from .locks import NONE, Locks, read_locks
 from .maven import Maven
 from .npm import Npm
 from .oci import Oci
 from .pace import Clock, OutOfTime, Pace
 from .pages import flaw
 from .pypi import PyPI
+from .rpm import Rpm
 from .state import State
 from .stores import ApacheStore, Artifact, Foreign, NginxStore, Page, Store, Stored, nofollow
 from .upstream import Away, Upstream
@@ -60,6 +66,8 @@ REGISTRIES: dict[str, Registry] = {
     "maven": Maven(),
     "golang": Golang(),
     "oci": Oci(),
+    "deb": Deb(),
+    "rpm": Rpm(),
 }
 STORES: dict[str, Callable[[str], Store]] = {"nginx": NginxStore, "apache": ApacheStore}
 CHUNK = MEBIBYTE
@@ -67,6 +75,8 @@ CHUNK = MEBIBYTE
 PATIENCE = 3
 # Of a run's time, what pages may take before artifacts have their turn.
 PAGES = 0.1
+# And what the lists of packages may take that are stored of a site, before its artifacts are looked at.
+LISTS = 0.2
 TOO_LONG = "it takes longer than one run may take; raise time_limit or read_rate"
 LISTING = "the time limit ended while the store was listed"
 GOOD, BAD, UNKNOWN, INCOMPLETE = "good", "bad", "unknown", "incomplete"
@@ -153,7 +163,9 @@ class Scrub:
     tallies: list[Tally] = field(default_factory=list)
     unknown_because: Counter[str] = field(default_factory=Counter)
     stopped: str = ""
-    registries: dict[str, Registry] = field(default_factory=dict)  # by site, once it is known what is stored of it
+    # By site, once it is known what is stored of it: with what else that tells, and the lists of packages among it.
+    registries: dict[str, Registry] = field(default_factory=dict)
+    lists: dict[str, list[Artifact]] = field(default_factory=dict)
 
     def run(self) -> None:
         """Go through the pages, and then the sites, the one whose last round is the longest ago first, until all is done or the
@@ -164,10 +176,11 @@ class Scrub:
             shelves, pages = self._sort()
             sites = sorted(self.sites, key=lambda site: self.state.finished.get(site.name, 0))
             self.tallies = [Tally(site.name) for site in sites]
-            self.registries = {
-                site.name: _registry(site).knowing(site, [artifact.path for artifact in shelves.get(site.name, [])]) for site in sites
-            }
-            ahead = [self._ahead(site, shelves.pop(site.name, []), tally) for site, tally in zip(sites, self.tallies, strict=True)]
+            for site in sites:
+                stored = shelves.setdefault(site.name, [])
+                registry = self.registries[site.name] = _registry(site).knowing(site, [artifact.path for artifact in stored])
+                self.lists[site.name] = [artifact for artifact in stored if registry.lists(artifact.path)]
+            ahead = [self._ahead(site, shelves.pop(site.name), tally) for site, tally in zip(sites, self.tallies, strict=True)]
             self._check_pages(pages)
             for site, artifacts, tally in zip(sites, ahead, self.tallies, strict=True):
                 self._scrub(site, artifacts, tally)
@@ -236,12 +249,10 @@ class Scrub:
         have a share of the time, and no round of their own.
         """
         tallies = {tally.site: tally for tally in self.tallies}
-        clock = self.clock.share(PAGES)
-        pace = Pace(self.reading.rate, clock)
         first = True
-        try:
+        with self._share(PAGES) as pace:
             for page in sorted(page for page in pages if page.place > self.state.page):
-                clock.check()
+                pace.clock.check()
                 try:
                     verdict = self._judge_page(page, pace)
                 except OutOfTime:
@@ -256,6 +267,14 @@ class Scrub:
                 self.state.page = page.place
                 self.state.save(at_once=False)
             self.state.page = []
+
+    @contextlib.contextmanager
+    def _share(self, part: float) -> Iterator[Pace]:
+        """A pace of reading for as long as this part of the time that is left; where that ends, so does what is done with it."""
+        pace = Pace(self.reading.rate, self.clock.share(part))
+        pace.free = self.reading.free
+        try:
+            yield pace
         except OutOfTime:
             pass
         finally:
@@ -294,6 +313,7 @@ class Scrub:
     def _scrub(self, site: Site, ahead: list[Artifact], tally: Tally) -> None:
         """One site, from where its round stopped. Raises OutOfTime."""
         registry = self.registries[site.name]
+        listed = self._read_lists(site, ahead)
         cursor = self.state.after.get(site.name, [])
         failed: dict[str, int] = {}  # the projects in a row that upstream did not answer for, and how many artifacts came before
         answered = False
@@ -301,7 +321,7 @@ class Scrub:
             self.clock.check()
             answers = self.upstream.answers if self.upstream else 0
             try:
-                verdict = self._judge(registry, site, artifact)
+                verdict = self._judge(registry, site, artifact, listed)
             except Away as reason:
                 failed.setdefault(self._place(site, artifact)[0], number)
                 verdict = Verdict(UNKNOWN, "upstream could not be asked")
@@ -332,6 +352,40 @@ class Scrub:
         """Where an artifact comes in its site's round: with those of its project, so that each page is asked for once."""
         return [self.registries[site.name].projects(artifact.path)[0], artifact.path, artifact.identity, str(artifact.unit)]
 
+    def _read_lists(self, site: Site, ahead: list[Artifact]) -> dict[str, Allowed]:
+        """What the stored lists of packages say of what is ahead, by its path without escapes: the newest of each folder first, until
+        all is found or their share of the time is over. Raises OutOfTime.
+        """
+        registry = self.registries[site.name]
+        found: dict[str, Allowed] = {}
+        wanted = {unquote(artifact.path) for artifact in ahead if not registry.named(artifact.path)}
+        if not wanted or not self.lists[site.name]:
+            return found
+        with self._share(LISTS) as pace:
+            for artifact in _newest(self.lists[site.name]):
+                pace.clock.check()
+                for path, hashes in self._read_list(registry, artifact, wanted, pace).items():
+                    found[path] = found.get(path, NONE) | hashes
+                if len(found) == len(wanted):
+                    break
+        return found
+
+    def _read_list(self, registry: Registry, artifact: Artifact, wanted: set[str], pace: Pace) -> dict[str, Allowed]:
+        """Nothing of one that is not whole, or has not the digest of its name. Raises OutOfTime."""
+        algorithm, digest = next(iter(registry.named(artifact.path).items()))
+        summed = hashlib.new(algorithm, usedforsecurity=False)
+        found: dict[str, Allowed] = {}
+        try:
+            stored = self.store.look(artifact)
+            if stored.flaw or not stored.complete:
+                return {}
+            for path, hashes in registry.listed(artifact.path, _summed(_pieces(stored, pace), summed)):
+                if path in wanted and strongest(hashes):
+                    found[path] = frozenset(hashes.items())
+        except (*DAMAGED, Foreign):
+            return {}
+        return found if summed.hexdigest() == digest else {}
+
     def _advance(self, site: Site, cursor: list[str], remaining: int, tally: Tally) -> None:
         tally.after, tally.remaining = cursor[1] if cursor else "", remaining
         self.state.after[site.name] = cursor
@@ -359,7 +413,7 @@ class Scrub:
                 except OSError:
                     entry["purged"] = False
 
-    def _judge(self, registry: Registry, site: Site, artifact: Artifact) -> Verdict:
+    def _judge(self, registry: Registry, site: Site, artifact: Artifact, listed: Mapping[str, Allowed]) -> Verdict:
         """Raises Away and OutOfTime."""
         stored = None
         for _again in range(2):
@@ -369,7 +423,7 @@ class Scrub:
                     return Verdict(BAD, stored.flaw, stored=stored)
                 if not stored.complete:
                     return Verdict(INCOMPLETE)
-                verdict = self._compare(registry, site, artifact, stored)
+                verdict = self._compare(registry, site, artifact, stored, listed.get(unquote(artifact.path), NONE))
                 if verdict.kind != BAD or self.store.look(artifact) == stored:
                     return replace(verdict, stored=stored)
             except FileNotFoundError:
@@ -380,7 +434,7 @@ class Scrub:
                 return _unreadable(error, stored)
         return Verdict(INCOMPLETE)  # it comes and goes
 
-    def _compare(self, registry: Registry, site: Site, artifact: Artifact, stored: Stored) -> Verdict:
+    def _compare(self, registry: Registry, site: Site, artifact: Artifact, stored: Stored, listed: Allowed) -> Verdict:
         """Raises Away, OutOfTime and OSError."""
         own = registry.named(artifact.path)
         if strongest(own):
@@ -394,6 +448,13 @@ class Scrub:
             # A pinned release may have files that the lock file leaves out, which the registry knows.
             if named or not self.upstream:
                 return Verdict(BAD, "the lock files have another digest", _text(allowed), _text(found))
+        if listed:
+            found = self._digests(registry, artifact, stored, {algorithm for algorithm, _digest in listed})
+            return (
+                Verdict(GOOD)
+                if listed & found
+                else Verdict(BAD, "a stored list of packages has another digest", _text(listed), _text(found))
+            )
         if not self.upstream:
             return Verdict(UNKNOWN, "no lock file has it")
         hashes = self.upstream.hashes(registry, site, artifact.path, site.url(artifact.identity, artifact.path))
@@ -463,6 +524,22 @@ def _pieces(stored: Stored, pace: Pace) -> Iterator[bytes]:
                 amount = min(CHUNK, part.length - begin)
                 pace.take(amount)
                 yield file.read(amount)
+
+
+def _summed(pieces: Iterable[bytes], digest: Any) -> Iterator[bytes]:
+    for piece in pieces:
+        digest.update(piece)
+        yield piece
+
+
+def _newest(lists: Iterable[Artifact]) -> list[Artifact]:
+    """The newest of each folder, then the second newest of each, and so on."""
+    ages: dict[str, list[tuple[float, Artifact]]] = {}
+    for artifact in lists:
+        with contextlib.suppress(FileNotFoundError):
+            ages.setdefault(artifact.path.rpartition("/")[0], []).append((-os.stat(artifact.file).st_mtime, artifact))
+    ranked = [(rank, age, artifact) for folder in ages.values() for rank, (age, artifact) in enumerate(sorted(folder, key=lambda e: e[0]))]
+    return [artifact for _rank, _age, artifact in sorted(ranked, key=lambda entry: entry[:2])]
 
 
 def _unreadable(error: OSError, stored: Stored | None) -> Verdict:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import unquote
@@ -79,6 +79,16 @@ class Registry:
     def named(self, path: str) -> Hashes:
         """The digests that an artifact's path itself holds: nobody has to be asked for them."""
         return {}
+
+    def lists(self, path: str) -> bool:
+        """Whether an artifact with a digest in its path tells the digests of others: what is stored of it is then read with `listed`."""
+        return False
+
+    def listed(self, path: str, pieces: Iterable[bytes]) -> Iterator[tuple[str, Hashes]]:
+        """The path on the mirror, without escapes, of each artifact that such a one lists, and its digests. Raises what is in
+        lists.DAMAGED.
+        """
+        return iter(())
 
     def projects(self, path: str) -> tuple[str, ...]:
         """The projects that a file may be of, by its path, the likeliest first: their pages are asked for until one lists it."""
