@@ -305,8 +305,8 @@ class Scrub:
     def _ahead(self, site: Site, artifacts: list[Artifact], tally: Tally) -> list[Artifact]:
         """What is left of a site's round."""
         cursor = self.state.after.get(site.name, [])
-        places = {artifact: self._place(site, artifact) for artifact in artifacts}
-        ahead = sorted((artifact for artifact in artifacts if places[artifact] > cursor), key=lambda artifact: places[artifact])
+        ahead = [artifact for artifact in artifacts if self._place(site, artifact) > cursor]
+        ahead.sort(key=lambda artifact: self._place(site, artifact))
         tally.stored, tally.remaining, tally.after = len(artifacts), len(ahead), cursor[1] if cursor else ""
         return ahead
 
