@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Digests of a sparse index of crates, and of Cargo.lock.
 
-Source: the Cargo book, "Registry Index". Where crates are, a registry says as it likes (`dl` of config.json); all known ones have
-name and version in the path, as `<name>/<version>/...` or as `<name>-<version>.crate`.
+Source: the Cargo book, "Registry Index". Where crates are, a registry says as it likes (`dl` of config.json): those are found that
+have name and version in the path, as `<name>/<version>/...` or as `<name>-<version>.crate`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Cargo(Registry):
 
     def locked(self, text: str) -> dict[tuple[str, str], Allowed]:
         found: dict[tuple[str, str], Allowed] = {}
-        packages = [dict(PACKAGE.findall(package)) for package in re.split(r"(?m)^\[\[package\]\]", text)[1:]]
+        tables = re.split(r"(?m)^\[", text)
+        packages = [dict(PACKAGE.findall(table)) for table in tables if table.startswith("[package]]")]
         told = [(entry["name"], entry["version"], entry["checksum"]) for entry in packages if len(entry) == 3]
         for name, version, digest in told + OLD.findall(text):
             found[name, version] = found.get((name, version), frozenset()) | {("sha256", digest.lower())}

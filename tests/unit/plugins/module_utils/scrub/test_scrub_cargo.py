@@ -73,6 +73,10 @@ name = "other"
 version = "2.0.0+b"
 source = "registry+https://index.test/"
 checksum = "{TWO}"
+
+[[patch.unused]]
+name = "unused"
+version = "9.0.0"
 """
 OLD = f"""
 [[package]]
