@@ -376,10 +376,8 @@ class Scrub:
         summed = hashlib.new(algorithm, usedforsecurity=False)
         found: dict[str, Allowed] = {}
         try:
-            stored = self.store.look(artifact)
-            if stored.flaw or not stored.complete:
-                return {}
-            for path, hashes in registry.listed(artifact.path, _summed(_pieces(stored, pace), summed)):
+            pieces = _pieces(self.store.look(artifact), pace)
+            for path, hashes in registry.listed(artifact.path, _summed(pieces, summed)):
                 if path in wanted and strongest(hashes):
                     found[path] = frozenset(hashes.items())
         except (*DAMAGED, Foreign):

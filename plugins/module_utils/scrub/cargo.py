@@ -47,8 +47,7 @@ class Cargo(Registry):
 
     def locked(self, text: str) -> dict[tuple[str, str], Allowed]:
         found: dict[tuple[str, str], Allowed] = {}
-        tables = re.split(r"(?m)^\[", text)
-        packages = [dict(PACKAGE.findall(table)) for table in tables if table.startswith("[package]]")]
+        packages = [dict(PACKAGE.findall(table)) for table in re.split(r"(?m)^\[", text)]
         told = [(entry["name"], entry["version"], entry["checksum"]) for entry in packages if len(entry) == 3]
         for name, version, digest in told + OLD.findall(text):
             found[name, version] = found.get((name, version), frozenset()) | {("sha256", digest.lower())}

@@ -94,6 +94,14 @@ def test_a_flipped_bit(compression, out):
     assert not any(same & set(range(begin, begin + length)) for begin, length in places)
 
 
+def test_a_file_that_is_packed_without_an_end_is_damaged():
+    """All its content is there, but Go reads on."""
+    whole = bytearray(archive({"go.mod": FILES["go.mod"]}))
+    assert digest(bytes(whole))
+    whole[30 + len("go.mod")] ^= 1  # that this is the last block
+    assert digest(bytes(whole)) == ""
+
+
 def test_an_archive_is_not_held_in_memory():
     body = io.BytesIO(archive({"large": bytes(64 << 20)}, zipfile.ZIP_STORED))
     tracemalloc.start()
