@@ -59,9 +59,9 @@ def representation(media_type: str) -> str:
 
 
 def strongest(hashes: Mapping[str, str]) -> str:
-    """The algorithm of the digest to compare, or an empty text."""
-    usable = [name for name in hashes if name in hashlib.algorithms_guaranteed and not name.startswith("shake")]
-    return "sha256" if "sha256" in usable else min(usable, default="")
+    """The algorithm of the digest to compare, or an empty text: SHA-256, which is the one to have, or else the longest."""
+    usable = sorted(name for name in hashes if name in hashlib.algorithms_guaranteed and not name.startswith("shake"))
+    return "sha256" if "sha256" in usable else max(usable, key=lambda name: len(str(hashes[name])), default="")
 
 
 def parse(body: bytes, media_type: str, url: str) -> Page:

@@ -11,13 +11,16 @@ version_added: 0.1.0
 short_description: Checks what a mirror stores, and removes what is not what the registry has
 description:
   - No web server checks again what it has stored. This does, on the mirror's host, below the running server.
-  - It reads each stored artifact, and compares its digest with what the registry says, asked directly and not through the mirror, or
-    with what the operator's lock files say. What does not match is purged, so that the next client gets it from upstream again.
+  - It reads each stored artifact, and compares its digest with what the registry says, asked directly and not through the mirror, with
+    what the operator's lock files say, or with the digest that is its name. What does not match is purged, so that the next client gets
+    it from upstream again.
   - An artifact without a digest from one of them is V(unknown), and left alone. Nothing is purged because upstream is away.
   - It can be stopped at any moment, and the next run goes on where it stopped. A run that has looked at everything ends a round, and the
     next one begins anew.
-  - Of a site of type V(pypi) it checks the distributions and their metadata against the pages of the simple API, each of which it asks for
-    once in a run. Other types are checked against lock files only.
+  - What tells an artifact's digest depends on the site's type. Of V(pypi), V(npm), V(cargo) and V(gem) it is the page of its project, of
+    V(maven) the file beside it, of V(golang) its record in the checksum database, each of which is asked for once in a run. In V(oci),
+    and of metadata in V(deb) and V(rpm), it is the path itself; packages of these are compared with the lists of packages that are stored
+    under such a path, which are read for a fifth of the time at most. Sites of type V(generic) are checked against lock files only.
   - Pages of an index have no digest anywhere. One that contradicts itself is purged, for a registry that says that nothing has changed
     keeps it in place for ever. A page in gzip has a checksum, others have a length or have to be JSON. Pages come first and take a tenth
     of the time at most; the next run goes on with those that were left, or begins with the first again.
@@ -43,15 +46,17 @@ options:
   lock_files:
     description:
       - Files on the mirror's host with digests to compare with, before the registry is asked.
-      - Requirements or constraints of pip with C(--hash=sha256:), as C(pip-compile --generate-hashes) and C(uv export) write them. An
-        artifact of a pinned release has to have one of its digests. If it has none of them, the registry decides, since a lock file may
+      - Requirements or constraints of pip with C(--hash=sha256:), as C(pip-compile --generate-hashes) and C(uv export) write them;
+        C(package-lock.json) and C(npm-shrinkwrap.json) of npm; C(Cargo.lock); C(go.sum); C(Gemfile.lock) with checksums, which Bundler
+        keeps from 2.6 on.
+      - An artifact of a pinned release has to have one of its digests. If it has none of them, the registry decides, since a lock file may
         leave files of a release out. With O(upstream_check=false) it is bad.
       - Lists of C(sha256sum) or C(sha512sum), whose names are paths on the mirror. An artifact that is listed has to have that digest.
     type: list
     elements: path
     default: []
   upstream_check:
-    description: Whether to ask the registries. If not, only what O(lock_files) say is checked.
+    description: Whether to ask the registries. If not, artifacts are checked against what O(lock_files) and their own names say.
     type: bool
     default: true
   report_only:
@@ -268,8 +273,6 @@ def prepare(given: dict[str, Any], client: Client, purge: bool) -> Scrub:
     store = STORES[engine](given["cache_path"])
     if not os.path.isdir(store.root):
         raise BadInput(f"there is no folder {store.root}; set cache_path to the mirror's own")
-    if not given["upstream_check"] and not given["lock_files"]:
-        raise BadInput("there is nothing to compare with; set lock_files, or leave upstream_check on")
     locks = read_locks(given["lock_files"], REGISTRIES)
     state = State(given["state_file"] if purge else "", time.monotonic)
     state.load()

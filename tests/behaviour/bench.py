@@ -24,6 +24,7 @@ import tempfile
 import time
 import typing as t
 import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import dnslib
@@ -447,6 +448,29 @@ class Mirror:
         """The access log's lines whose path the pattern finds."""
         lines = (self.root / "log" / "access.log").read_text().splitlines()
         return [entry for entry in map(json.loads, lines) if re.search(pattern, entry["uri"])]
+
+
+@contextlib.contextmanager
+def fetcher(mirror: Mirror) -> t.Iterator[None]:
+    """The docker-registry of a mirror's first site, until it is not needed any more."""
+    site = mirror.sites[0]["name"]
+    configuration = mirror.root / "etc" / f"{site}.yml"
+    port = re.search(r"addr: 127.0.0.1:(\d+)", configuration.read_text())[1]  # type: ignore[index]
+    with (mirror.root / "log" / f"{site}.log").open("w") as log:
+        process = subprocess.Popen(["docker-registry", "serve", str(configuration)], stdout=log, stderr=log)
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+            return True
+        return False
+
+    try:
+        assert until(answers, 10), "docker-registry does not answer"
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 # --------------------------------------------------------------------------------------------------------------- world

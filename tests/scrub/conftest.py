@@ -36,6 +36,6 @@ def stage(running: tuple[bench.Mirror, Registry], tmp_path: Path) -> t.Iterator[
     """With an empty store; each test has projects of its own."""
     mirror, registry = running
     mirror.wipe()
-    yield Stage(mirror, registry, tmp_path / "scrub.json")
+    yield Stage(mirror, tmp_path / "scrub.json", registry)
     registry.back()
     registry.forget()

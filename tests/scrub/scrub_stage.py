@@ -20,51 +20,44 @@ SITE = "pypi"
 
 
 @dataclasses.dataclass
-class Stage:
+class Scrubbed:
+    """Any mirror."""
+
     mirror: bench.Mirror
-    registry: Registry
     state: Path
 
-    def path(self, artifact: Artifact) -> str:
-        return f"/{SITE}/files{artifact.path}"
-
-    def get(self, artifact: Artifact) -> bytes:
-        """What a client gets."""
-        reply = self.mirror.get(self.path(artifact))
-        assert reply.status == 200 and reply.complete
+    def fetch(self, path: str) -> bytes:
+        """What a client gets at a path of the mirror."""
+        reply = self.mirror.get(path)
+        assert reply.status == 200 and reply.complete, bench.show(reply)
         return reply.body
 
-    def stored(self, artifact: Artifact) -> list[tuple[Path, int]]:
-        """The files of the store that hold its body, in the order of its bytes, and where in them it begins."""
+    def files(self, path: str) -> list[tuple[Path, int]]:
+        """The files of the store that hold what is at a path, in the order of its bytes, and where in them it begins."""
         if self.mirror.engine == "apache":
             headers = (self.mirror.root / "cache").rglob("*.header")
-            return [(file.with_suffix(".data"), 0) for file in headers if f"{self.path(artifact)}?".encode() in file.read_bytes()]
-        key, found = f"|{self.path(artifact)}|bytes=".encode(), {}
+            return [(file.with_suffix(".data"), 0) for file in headers if f"{path}?".encode() in file.read_bytes()]
+        key, found = f"|{path}|bytes=".encode(), {}
         for file in (self.mirror.root / "cache" / "artifact").rglob("*"):
             if file.is_file() and key in (content := file.read_bytes()[:4096]):
                 start = int(content.partition(key)[2].partition(b"-")[0])
                 found[start] = file, content.index(b"\r\n\r\n") + 4
         return [found[start] for start in sorted(found)]
 
-    def pages(self, name: str) -> list[Path]:
-        """The files of the store that hold a project's pages."""
-        files = [file for file in self.mirror.cached() if f"/{SITE}/simple/{name}/".encode() in file.read_bytes()[:4096]]
-        return [file.with_suffix(".data") for file in files if file.suffix == ".header"] if self.mirror.engine == "apache" else files
-
-    def flip(self, artifact: Artifact, place: float = 0.5) -> None:
+    def flip_bit(self, path: str, place: float = 0.5) -> None:
         """Flip one bit as a failing disk does, in the file itself and under the running server; 0 is the first byte, 1 the last."""
-        position = int(place * (len(artifact.content) - 1))
-        for path, begin in self.stored(artifact):
-            length = path.stat().st_size - begin
+        parts = [(file, begin, file.stat().st_size - begin) for file, begin in self.files(path)]
+        position = int(place * (sum(length for _file, _begin, length in parts) - 1))
+        for part, begin, length in parts:
             if position < length:
-                with path.open("r+b") as file:
+                with part.open("r+b") as file:
                     file.seek(begin + position)
                     byte = file.read(1)
                     file.seek(begin + position)
                     file.write(bytes([byte[0] ^ 0x10]))
                 return
             position -= length
-        raise AssertionError(f"{artifact.filename} is not stored as a whole")
+        raise AssertionError(f"{path} is not stored")
 
     def command(self, **options: t.Any) -> list[str]:
         given = {
@@ -95,6 +88,30 @@ class Stage:
         told, arrow, result = done.stdout.partition("=> ")
         assert arrow, done.stdout + done.stderr
         return {"failed": "FAILED" in told, **json.loads(result)}
+
+
+@dataclasses.dataclass
+class Stage(Scrubbed):
+    """A mirror of PyPI."""
+
+    registry: Registry
+
+    def path(self, artifact: Artifact) -> str:
+        return f"/{SITE}/files{artifact.path}"
+
+    def get(self, artifact: Artifact) -> bytes:
+        return self.fetch(self.path(artifact))
+
+    def stored(self, artifact: Artifact) -> list[tuple[Path, int]]:
+        return self.files(self.path(artifact))
+
+    def flip(self, artifact: Artifact, place: float = 0.5) -> None:
+        self.flip_bit(self.path(artifact), place)
+
+    def pages(self, name: str) -> list[Path]:
+        """The files of the store that hold a project's pages."""
+        files = [file for file in self.mirror.cached() if f"/{SITE}/simple/{name}/".encode() in file.read_bytes()[:4096]]
+        return [file.with_suffix(".data") for file in files if file.suffix == ".header"] if self.mirror.engine == "apache" else files
 
     def play(self, **variables: t.Any) -> tuple[int, str]:
         """Run the playbook; its exit code, and what it told."""

@@ -7,23 +7,36 @@ Adding an ecosystem is one file with its `Registry`, and its line in `REGISTRIES
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import io
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+from urllib.parse import unquote
 
 from ..http import MEBIBYTE, Client, HttpError
 from ..mirror_document import VERSION
 from ..simple_api import strongest
-from .base import Allowed, BadInput, Registry, Site
-from .locks import Locks, read_locks
+from .base import Allowed, BadInput, Hashes, Registry, Site
+from .cargo import Cargo
+from .deb import Deb
+from .gem import Gem
+from .golang import Golang
+from .lists import DAMAGED
+from .locks import NONE, Locks, read_locks
+from .maven import Maven
+from .npm import Npm
+from .oci import Oci
 from .pace import Clock, OutOfTime, Pace
 from .pages import flaw
 from .pypi import PyPI
+from .rpm import Rpm
 from .state import State
 from .stores import ApacheStore, Artifact, Foreign, NginxStore, Page, Store, Stored, nofollow
 from .upstream import Away, Upstream
@@ -45,13 +58,25 @@ __all__ = [
 ]
 
 # Types that are not here tell no digests: their artifacts are checked against lock files only.
-REGISTRIES: dict[str, Registry] = {"pypi": PyPI()}
+REGISTRIES: dict[str, Registry] = {
+    "pypi": PyPI(),
+    "npm": Npm(),
+    "cargo": Cargo(),
+    "gem": Gem(),
+    "maven": Maven(),
+    "golang": Golang(),
+    "oci": Oci(),
+    "deb": Deb(),
+    "rpm": Rpm(),
+}
 STORES: dict[str, Callable[[str], Store]] = {"nginx": NginxStore, "apache": ApacheStore}
 CHUNK = MEBIBYTE
 # So many projects in a row without an answer, and the registry counts as away.
 PATIENCE = 3
 # Of a run's time, what pages may take before artifacts have their turn.
 PAGES = 0.1
+# And what the lists of packages may take that are stored of a site, before its artifacts are looked at.
+LISTS = 0.2
 TOO_LONG = "it takes longer than one run may take; raise time_limit or read_rate"
 LISTING = "the time limit ended while the store was listed"
 GOOD, BAD, UNKNOWN, INCOMPLETE = "good", "bad", "unknown", "incomplete"
@@ -138,6 +163,9 @@ class Scrub:
     tallies: list[Tally] = field(default_factory=list)
     unknown_because: Counter[str] = field(default_factory=Counter)
     stopped: str = ""
+    # By site, once it is known what is stored of it: with what else that tells, and the lists of packages among it.
+    registries: dict[str, Registry] = field(default_factory=dict)
+    lists: dict[str, list[Artifact]] = field(default_factory=dict)
 
     def run(self) -> None:
         """Go through the pages, and then the sites, the one whose last round is the longest ago first, until all is done or the
@@ -148,7 +176,11 @@ class Scrub:
             shelves, pages = self._sort()
             sites = sorted(self.sites, key=lambda site: self.state.finished.get(site.name, 0))
             self.tallies = [Tally(site.name) for site in sites]
-            ahead = [self._ahead(site, shelves.pop(site.name, []), tally) for site, tally in zip(sites, self.tallies, strict=True)]
+            for site in sites:
+                stored = shelves.setdefault(site.name, [])
+                registry = self.registries[site.name] = _registry(site).knowing(site, [artifact.path for artifact in stored])
+                self.lists[site.name] = [artifact for artifact in stored if registry.lists(artifact.path)]
+            ahead = [self._ahead(site, shelves.pop(site.name), tally) for site, tally in zip(sites, self.tallies, strict=True)]
             self._check_pages(pages)
             for site, artifacts, tally in zip(sites, ahead, self.tallies, strict=True):
                 self._scrub(site, artifacts, tally)
@@ -217,12 +249,10 @@ class Scrub:
         have a share of the time, and no round of their own.
         """
         tallies = {tally.site: tally for tally in self.tallies}
-        clock = self.clock.share(PAGES)
-        pace = Pace(self.reading.rate, clock)
         first = True
-        try:
+        with self._share(PAGES) as pace:
             for page in sorted(page for page in pages if page.place > self.state.page):
-                clock.check()
+                pace.clock.check()
                 try:
                     verdict = self._judge_page(page, pace)
                 except OutOfTime:
@@ -237,6 +267,14 @@ class Scrub:
                 self.state.page = page.place
                 self.state.save(at_once=False)
             self.state.page = []
+
+    @contextlib.contextmanager
+    def _share(self, part: float) -> Iterator[Pace]:
+        """A pace of reading for as long as this part of the time that is left; where that ends, so does what is done with it."""
+        pace = Pace(self.reading.rate, self.clock.share(part))
+        pace.free = self.reading.free
+        try:
+            yield pace
         except OutOfTime:
             pass
         finally:
@@ -267,13 +305,15 @@ class Scrub:
     def _ahead(self, site: Site, artifacts: list[Artifact], tally: Tally) -> list[Artifact]:
         """What is left of a site's round."""
         cursor = self.state.after.get(site.name, [])
-        ahead = sorted((artifact for artifact in artifacts if _place(site, artifact) > cursor), key=lambda artifact: _place(site, artifact))
+        ahead = [artifact for artifact in artifacts if self._place(site, artifact) > cursor]
+        ahead.sort(key=lambda artifact: self._place(site, artifact))
         tally.stored, tally.remaining, tally.after = len(artifacts), len(ahead), cursor[1] if cursor else ""
         return ahead
 
     def _scrub(self, site: Site, ahead: list[Artifact], tally: Tally) -> None:
         """One site, from where its round stopped. Raises OutOfTime."""
-        registry = _registry(site)
+        registry = self.registries[site.name]
+        listed = self._read_lists(site, ahead)
         cursor = self.state.after.get(site.name, [])
         failed: dict[str, int] = {}  # the projects in a row that upstream did not answer for, and how many artifacts came before
         answered = False
@@ -281,9 +321,9 @@ class Scrub:
             self.clock.check()
             answers = self.upstream.answers if self.upstream else 0
             try:
-                verdict = self._judge(registry, site, artifact)
+                verdict = self._judge(registry, site, artifact, listed)
             except Away as reason:
-                failed.setdefault(_place(site, artifact)[0], number)
+                failed.setdefault(self._place(site, artifact)[0], number)
                 verdict = Verdict(UNKNOWN, "upstream could not be asked")
                 tally.message = str(reason)
             except OutOfTime:
@@ -291,22 +331,58 @@ class Scrub:
                     raise
                 # The next run would get no further, so it is passed over.
                 self._note(artifact, Verdict(UNKNOWN, TOO_LONG), tally)
-                self._advance(site, _place(site, artifact), len(ahead) - number - 1, tally)
+                self._advance(site, self._place(site, artifact), len(ahead) - number - 1, tally)
                 raise
             if self.upstream and self.upstream.answers > answers:
                 failed.clear()
                 answered = True
             self._note(artifact, verdict, tally)
-            self._advance(site, _place(site, artifact), len(ahead) - number - 1, tally)
+            self._advance(site, self._place(site, artifact), len(ahead) - number - 1, tally)
             if len(failed) == PATIENCE:
                 # Back to the first of them; but if that is all that a run got at, past it, so that no project is in the way forever.
                 back = list(failed.values())[0 if answered else 1]
-                self._advance(site, _place(site, ahead[back - 1]) if back else cursor, len(ahead) - back, tally)
+                self._advance(site, self._place(site, ahead[back - 1]) if back else cursor, len(ahead) - back, tally)
                 tally.message = f"upstream is away, so this site was left: {tally.message}"
                 return
         tally.after = ""
         self.state.after.pop(site.name, None)
         self.state.finished[site.name] = self.today()
+
+    def _place(self, site: Site, artifact: Artifact) -> list[str]:
+        """Where an artifact comes in its site's round: with those of its project, so that each page is asked for once."""
+        return [self.registries[site.name].projects(artifact.path)[0], artifact.path, artifact.identity, str(artifact.unit)]
+
+    def _read_lists(self, site: Site, ahead: list[Artifact]) -> dict[str, Allowed]:
+        """What the stored lists of packages say of what is ahead, by its path without escapes: the newest of each folder first, until
+        all is found or their share of the time is over. Raises OutOfTime.
+        """
+        registry = self.registries[site.name]
+        found: dict[str, Allowed] = {}
+        wanted = {unquote(artifact.path) for artifact in ahead if not registry.named(artifact.path)}
+        if not wanted or not self.lists[site.name]:
+            return found
+        with self._share(LISTS) as pace:
+            for artifact in _newest(self.lists[site.name]):
+                pace.clock.check()
+                for path, hashes in self._read_list(registry, artifact, wanted, pace).items():
+                    found[path] = found.get(path, NONE) | hashes
+                if len(found) == len(wanted):
+                    break
+        return found
+
+    def _read_list(self, registry: Registry, artifact: Artifact, wanted: set[str], pace: Pace) -> dict[str, Allowed]:
+        """Nothing of one that is not whole, or has not the digest of its name. Raises OutOfTime."""
+        algorithm, digest = next(iter(registry.named(artifact.path).items()))
+        summed = hashlib.new(algorithm, usedforsecurity=False)
+        found: dict[str, Allowed] = {}
+        try:
+            pieces = _pieces(self.store.look(artifact), pace)
+            for path, hashes in registry.listed(artifact.path, _summed(pieces, summed)):
+                if path in wanted and strongest(hashes):
+                    found[path] = frozenset(hashes.items())
+        except (*DAMAGED, Foreign):
+            return {}
+        return found if summed.hexdigest() == digest else {}
 
     def _advance(self, site: Site, cursor: list[str], remaining: int, tally: Tally) -> None:
         tally.after, tally.remaining = cursor[1] if cursor else "", remaining
@@ -335,7 +411,7 @@ class Scrub:
                 except OSError:
                     entry["purged"] = False
 
-    def _judge(self, registry: Registry, site: Site, artifact: Artifact) -> Verdict:
+    def _judge(self, registry: Registry, site: Site, artifact: Artifact, listed: Mapping[str, Allowed]) -> Verdict:
         """Raises Away and OutOfTime."""
         stored = None
         for _again in range(2):
@@ -345,7 +421,7 @@ class Scrub:
                     return Verdict(BAD, stored.flaw, stored=stored)
                 if not stored.complete:
                     return Verdict(INCOMPLETE)
-                verdict = self._compare(registry, site, artifact, stored)
+                verdict = self._compare(registry, site, artifact, stored, listed.get(unquote(artifact.path), NONE))
                 if verdict.kind != BAD or self.store.look(artifact) == stored:
                     return replace(verdict, stored=stored)
             except FileNotFoundError:
@@ -356,33 +432,85 @@ class Scrub:
                 return _unreadable(error, stored)
         return Verdict(INCOMPLETE)  # it comes and goes
 
-    def _compare(self, registry: Registry, site: Site, artifact: Artifact, stored: Stored) -> Verdict:
+    def _compare(self, registry: Registry, site: Site, artifact: Artifact, stored: Stored, listed: Allowed) -> Verdict:
         """Raises Away, OutOfTime and OSError."""
+        own = registry.named(artifact.path)
+        if strongest(own):
+            return self._compare_with(own, "its name has another digest", registry, artifact, stored)
         named = self.locks.of_file(artifact.path)
         allowed = named or self.locks.of_release(site.type, registry.releases(artifact.path))
         if allowed:
-            found = self._digests(stored, {algorithm for algorithm, _digest in allowed})
+            found = self._digests(registry, artifact, stored, {algorithm for algorithm, _digest in allowed})
             if allowed & found:
                 return Verdict(GOOD)
             # A pinned release may have files that the lock file leaves out, which the registry knows.
             if named or not self.upstream:
                 return Verdict(BAD, "the lock files have another digest", _text(allowed), _text(found))
+        if listed:
+            found = self._digests(registry, artifact, stored, {algorithm for algorithm, _digest in listed})
+            return (
+                Verdict(GOOD)
+                if listed & found
+                else Verdict(BAD, "a stored list of packages has another digest", _text(listed), _text(found))
+            )
         if not self.upstream:
             return Verdict(UNKNOWN, "no lock file has it")
         hashes = self.upstream.hashes(registry, site, artifact.path, site.url(artifact.identity, artifact.path))
-        algorithm = strongest(hashes)
+        return self._compare_with(hashes, "upstream has another digest", registry, artifact, stored)
+
+    def _compare_with(self, hashes: Hashes, reason: str, registry: Registry, artifact: Artifact, stored: Stored) -> Verdict:
+        """Raises OutOfTime and OSError."""
+        algorithm = registry.algorithm if registry.algorithm in hashes else strongest(hashes)
         if not algorithm:
             return Verdict(UNKNOWN, "upstream tells no digest of it")
-        wanted, found = frozenset({(algorithm, hashes[algorithm].lower())}), self._digests(stored, {algorithm})
-        return Verdict(GOOD) if wanted == found else Verdict(BAD, "upstream has another digest", _text(wanted), _text(found))
+        wanted, found = frozenset({(algorithm, hashes[algorithm])}), self._digests(registry, artifact, stored, {algorithm})
+        return Verdict(GOOD) if wanted == found else Verdict(BAD, reason, _text(wanted), _text(found))
 
-    def _digests(self, stored: Stored, algorithms: Iterable[str]) -> Allowed:
+    def _digests(self, registry: Registry, artifact: Artifact, stored: Stored, algorithms: set[str]) -> Allowed:
         """Raises OutOfTime and OSError."""
-        digests = {algorithm: hashlib.new(algorithm, usedforsecurity=False) for algorithm in algorithms}
-        for piece in _pieces(stored, self.reading):
+        found = {}
+        if registry.algorithm in algorithms:
+            with io.BufferedReader(Body(stored, self.reading), CHUNK) as body:
+                found[registry.algorithm] = registry.digest(artifact.path, body)
+        digests = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms - {registry.algorithm}}
+        for piece in _pieces(stored, self.reading) if digests else ():
             for digest in digests.values():
                 digest.update(piece)
-        return frozenset((algorithm, digest.hexdigest()) for algorithm, digest in digests.items())
+        return frozenset((found | {algorithm: digest.hexdigest() for algorithm, digest in digests.items()}).items())
+
+
+class Body(io.RawIOBase):
+    """What is stored of an artifact, to be read at any place. Its reads raise OutOfTime and OSError."""
+
+    def __init__(self, stored: Stored, pace: Pace) -> None:
+        super().__init__()
+        self.stored, self.pace, self.position = stored, pace, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.stored.size}[whence]
+        if position < 0:
+            raise ValueError("a place before the first byte")
+        self.position = position
+        return position
+
+    def readinto(self, buffer: Any) -> int:
+        for part in self.stored.parts:
+            begin = self.position - part.start
+            if 0 <= begin < part.length:
+                amount = min(len(buffer), part.length - begin)
+                self.pace.take(amount)
+                with open(part.file, "rb", opener=nofollow) as file:
+                    file.seek(part.offset + begin)
+                    read = file.readinto(memoryview(buffer)[:amount])
+                self.position += read
+                return read
+        return 0
 
 
 def _pieces(stored: Stored, pace: Pace) -> Iterator[bytes]:
@@ -396,6 +524,22 @@ def _pieces(stored: Stored, pace: Pace) -> Iterator[bytes]:
                 yield file.read(amount)
 
 
+def _summed(pieces: Iterable[bytes], digest: Any) -> Iterator[bytes]:
+    for piece in pieces:
+        digest.update(piece)
+        yield piece
+
+
+def _newest(lists: Iterable[Artifact]) -> list[Artifact]:
+    """The newest of each folder, then the second newest of each, and so on."""
+    ages: dict[str, list[tuple[float, Artifact]]] = {}
+    for artifact in lists:
+        with contextlib.suppress(FileNotFoundError):
+            ages.setdefault(artifact.path.rpartition("/")[0], []).append((-os.stat(artifact.file).st_mtime, artifact))
+    ranked = [(rank, age, artifact) for folder in ages.values() for rank, (age, artifact) in enumerate(sorted(folder, key=lambda e: e[0]))]
+    return [artifact for _rank, _age, artifact in sorted(ranked, key=lambda entry: entry[:2])]
+
+
 def _unreadable(error: OSError, stored: Stored | None) -> Verdict:
     """Only a medium that fails makes a file bad; that this run may not open it, or has too many open, does not."""
     return Verdict(BAD if error.errno == errno.EIO else UNKNOWN, f"it cannot be read: {error.strerror}", stored=stored)
@@ -403,11 +547,6 @@ def _unreadable(error: OSError, stored: Stored | None) -> Verdict:
 
 def _registry(site: Site) -> Registry:
     return REGISTRIES.get(site.type, Registry())
-
-
-def _place(site: Site, artifact: Artifact) -> list[str]:
-    """Where an artifact comes in its site's round: with those of its project, so that each page is asked for once."""
-    return [_registry(site).projects(artifact.path)[0], artifact.path, artifact.identity, str(artifact.unit)]
 
 
 def _text(digests: Allowed) -> str:

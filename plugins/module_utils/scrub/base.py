@@ -1,18 +1,18 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a scrub knows of sites and of registries: which page lists an artifact's digests, and how they are read from it."""
+"""What a scrub knows of sites and of registries: what tells an artifact's digests, and how they are read from it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 from ..http import Response
 from ..sites import origin_of
 
-Hashes = Mapping[str, str]  # algorithm, as hashlib names it -> hexadecimal digest
+Hashes = Mapping[str, str]  # algorithm, as hashlib names it -> hexadecimal digest in small letters; or a registry's own of both
 Allowed = frozenset[tuple[str, str]]  # pairs of these, of which one has to fit
 
 
@@ -61,7 +61,34 @@ class Site:
 
 
 class Registry:
-    """A protocol that tells no digests; an ecosystem whose protocol does overrides what it can."""
+    """A protocol that tells no digests; an ecosystem whose protocol does overrides what it can.
+
+    `algorithm` is one of the ecosystem's own, which hashlib does not have; `digest` computes it.
+    """
+
+    algorithm = ""
+
+    def digest(self, path: str, body: BinaryIO) -> str:
+        """That of an artifact, which can be read at any place; empty, if it has none because it is damaged. Raises OSError."""
+        raise NotImplementedError
+
+    def knowing(self, site: Site, paths: Iterable[str]) -> Registry:
+        """The same with what it learns from the paths of all that is stored of a site."""
+        return self
+
+    def named(self, path: str) -> Hashes:
+        """The digests that an artifact's path itself holds: nobody has to be asked for them."""
+        return {}
+
+    def lists(self, path: str) -> bool:
+        """Whether an artifact with a digest in its path tells the digests of others: what is stored of it is then read with `listed`."""
+        return False
+
+    def listed(self, path: str, pieces: Iterable[bytes]) -> Iterator[tuple[str, Hashes]]:
+        """The path on the mirror, without escapes, of each artifact that such a one lists, and its digests. Raises what is in
+        lists.DAMAGED.
+        """
+        return iter(())
 
     def projects(self, path: str) -> tuple[str, ...]:
         """The projects that a file may be of, by its path, the likeliest first: their pages are asked for until one lists it."""
@@ -72,8 +99,12 @@ class Registry:
         return None
 
     def read(self, response: Response) -> dict[str, Hashes]:
-        """What a page says: the URL of each artifact, spelled by `spelled`, and its digests. Raises ValueError, HttpError."""
+        """What a page says: the `key` of each artifact, and its digests. Raises ValueError, HttpError."""
         return {}
+
+    def key(self, path: str, url: str) -> str:
+        """By which an artifact is to be found in what `read` returns."""
+        return spelled(url)
 
     def releases(self, path: str) -> tuple[tuple[str, str], ...]:
         """The pairs of project and version that a file may be of, by its path, as `locked` spells them."""

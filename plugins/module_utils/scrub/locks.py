@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Digests that the operator vouches for, from files of two kinds.
 
-Requirements with hashes (pip) name releases: a file of a release that is pinned has to have one of its digests. Checksum
-lists (sha256sum, sha512sum) name files by their paths on the mirror.
+Lock files of package managers name releases: a file of a release that is pinned has to have one of its digests. Checksum lists
+(sha256sum, sha512sum) name files by their paths on the mirror.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def read_locks(paths: Iterable[str], registries: Mapping[str, Registry]) -> Lock
         files = {name: frozenset({(ALGORITHMS[len(digest)], digest.lower())}) for digest, name in CHECKSUM.findall(text)}
         releases = {(kind, *key): allowed for kind, registry in registries.items() for key, allowed in registry.locked(text).items()}
         if not files and not releases:
-            raise BadInput(f"the lock file {path} (lock_files) has neither requirements with --hash=sha256:... nor lines of sha256sum")
+            raise BadInput(
+                f"the lock file {path} (lock_files) has no digests: it is no lock file that is known here, and has no lines of sha256sum"
+            )
         for name, allowed in files.items():
             locks.files[name] = locks.files.get(name, NONE) | allowed
         for key, allowed in releases.items():

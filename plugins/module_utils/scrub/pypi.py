@@ -42,9 +42,9 @@ class PyPI(Registry):
         found: dict[str, Hashes] = {}
         for file in parse(response.decoded(), response.media_type, response.url).files:
             url = spelled(file.url)
-            found[url] = file.hashes
+            found[url] = _lower(file.hashes)
             if file.core_metadata:
-                found[url + ".metadata"] = file.core_metadata
+                found[url + ".metadata"] = _lower(file.core_metadata)
         return found
 
     def releases(self, path: str) -> tuple[tuple[str, str], ...]:
@@ -59,6 +59,10 @@ class PyPI(Registry):
                 release = _project(pin[1]), _version(pin[2])
                 found[release] = found.get(release, frozenset()) | {(algorithm, digest.lower()) for algorithm, digest in hashes}
         return found
+
+
+def _lower(hashes: Hashes) -> Hashes:
+    return {algorithm: str(digest).lower() for algorithm, digest in hashes.items()}
 
 
 def _name(path: str) -> str:

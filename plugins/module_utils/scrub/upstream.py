@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..http import Client, HttpError
-from .base import Hashes, Registry, Site, spelled
+from .base import Hashes, Registry, Site
 from .pace import Pace
 
 TRIES = 3  # one edge of a CDN may be dead, and each connection may meet another one
@@ -35,8 +35,9 @@ class Upstream:
             if question is None:
                 break
             page = self._page(registry, *question)
-            if spelled(url) in page:
-                return page[spelled(url)]
+            key = registry.key(path, url)
+            if key in page:
+                return page[key]
         return {}
 
     def _page(self, registry: Registry, url: str, headers: dict[str, str]) -> Mapping[str, Hashes]:

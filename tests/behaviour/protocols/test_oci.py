@@ -7,44 +7,17 @@ The mirror's docker-registry runs from the configuration that the role renders; 
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
-import subprocess
 import typing as t
-import urllib.request
 
 import bench
 import pytest
-from bench import World, age, at_once, on_the_second, show, until
+from bench import World, age, at_once, fetcher, on_the_second, show, until
 from ociregistry import DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST, TOKEN, OciRegistry, digest
 from promises import promise, table
 
 MEGABYTE = 1 << 20
 ALL = ", ".join((INDEX, MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
-
-
-@contextlib.contextmanager
-def fetcher(mirror: bench.Mirror) -> t.Iterator[None]:
-    """The site's docker-registry, until it is not needed any more."""
-    site = mirror.sites[0]["name"]
-    configuration = mirror.root / "etc" / f"{site}.yml"
-    port = re.search(r"addr: 127.0.0.1:(\d+)", configuration.read_text())[1]  # type: ignore[index]
-    with (mirror.root / "log" / f"{site}.log").open("w") as log:
-        process = subprocess.Popen(["docker-registry", "serve", str(configuration)], stdout=log, stderr=log)
-
-    def answers() -> bool:
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
-            return True
-        return False
-
-    try:
-        assert until(answers, 10), "docker-registry does not answer"
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 @pytest.fixture(scope="module", params=list(bench.ENGINES))

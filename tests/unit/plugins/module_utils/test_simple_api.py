@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.nearby.mirrors.plugins.module_utils.simple_api import MEDIA_TYPES, File, parse, representation
+from ansible_collections.nearby.mirrors.plugins.module_utils.simple_api import MEDIA_TYPES, File, parse, representation, strongest
 
 INDEX = "https://index.test"
 URL = INDEX + "/simple/demo/"
@@ -82,3 +82,14 @@ def test_types():
     assert [representation(media_types[-1]) for media_types in MEDIA_TYPES.values()] == ["json", "v1html", "html"]
     with pytest.raises(ValueError, match="type 'application/json', which is no index page"):
         parse(b"{}", "application/json", URL)
+
+
+@pytest.mark.parametrize(("lengths", "algorithm"), [
+    ({"sha512": 128, "sha256": 64, "md5": 32}, "sha256"),
+    ({"sha1": 40, "sha512": 128}, "sha512"),
+    ({"md5": 32, "sha1": 40}, "sha1"),
+    ({"egg": 99, "shake_128": 99}, ""),
+    ({}, ""),
+])  # fmt: skip
+def test_the_digest_to_compare(lengths, algorithm):
+    assert strongest({name: "0" * length for name, length in lengths.items()}) == algorithm

@@ -43,7 +43,6 @@ def test_the_document_of_a_url(play, given, world):
     ({"cache_path": "/nowhere"}, "there is no folder /nowhere/artifact; set cache_path"),
     ({"state_file": "/nowhere/state"}, "the state file /nowhere/state cannot be written"),
     ({"lock_files": ["/nowhere"]}, "the lock file /nowhere (lock_files) cannot be read"),
-    ({"upstream_check": False}, "there is nothing to compare with; set lock_files"),
     ({"sites": [{"name": "pypi"}], "engine": "nginx"}, "sites[0] is no site of a mirror document"),
 ])  # fmt: skip
 def test_bad_input_is_one_sentence(play, documented, given, changes, said):

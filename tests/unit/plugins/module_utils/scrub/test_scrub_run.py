@@ -4,13 +4,19 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import gzip
 import hashlib
+import io
+import json
 import os
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ansible_collections.nearby.mirrors.plugins.module_utils.health.golang import sum_of
 from ansible_collections.nearby.mirrors.plugins.module_utils.scrub import LISTING, REGISTRIES, BadInput, Scrub, State, read_locks
 from ansible_collections.nearby.mirrors.plugins.module_utils.scrub.base import Route, Site
 
@@ -50,6 +56,19 @@ def test_metadata_is_compared_with_its_own_digest(stage):
     report = stage.scrub()
     assert counts(report) == (4, 3, 1, 0, 0, 0) and not gone.exists()
     assert sorted(stage.index.asked) == ["https://index.test/simple/one/", "https://index.test/simple/two/"], "once for each project"
+
+
+def test_a_name_that_holds_its_digest_needs_nobody(stage, refused):
+    stage.site = replace(stage.site, type="oci")
+    stage.index.faults[""] = refused
+    names = [f"app/blobs/sha256:{hashlib.sha256(body).hexdigest()}" for body in (BODY, OTHER)]
+    kept, gone = (stage.put(name, BODY)[0] for name in names)
+    wrong = lock(stage, f"{digest(OTHER)}  {stage.path(names[0])[1:]}\n")
+    for upstream in True, False:
+        report = stage.scrub(upstream=upstream, locks=wrong, purge=False, state="")
+        assert counts(report) == (2, 1, 1, 0, 0, 0) and report["bad"][0]["reason"] == "its name has another digest"
+    stage.scrub()
+    assert kept.exists() and not gone.exists() and stage.index.asked == []
 
 
 @pytest.mark.parametrize(("answer", "length"), [
@@ -330,6 +349,40 @@ def test_without_upstream_a_pinned_release_has_to_have_a_locked_digest(stage):
     report = stage.scrub(upstream=False, locks=lock(stage, f"one==1.0 --hash=sha256:{digest(BODY)}"))
     assert counts(report) == (2, 0, 1, 1, 0, 0) and report["unknown_because"] == {"no lock file has it": 1} and stage.index.asked == []
     assert report["bad"][0]["expected"] == f"sha256:{digest(BODY)}"
+
+
+def module(content: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("example.org/A@v1.0.0/a.go", content)
+    return out.getvalue()
+
+
+def sha512(body: bytes) -> str:
+    return base64.b64encode(hashlib.sha512(body).digest()).decode()
+
+
+GO_SUM = f"example.org/A v1.0.0 {sum_of({'example.org/A@v1.0.0/a.go': BODY})}\n"
+PACKAGES = {"node_modules/@scope/demo": {"version": "1.0.0", "integrity": f"sha512-{sha512(BODY)}"}}
+
+
+@pytest.mark.parametrize(("kind", "path", "text", "pack"), [
+    ("pypi", "demo-1.0.tar.gz", f"demo==1.0 --hash=sha256:{hashlib.sha256(BODY).hexdigest()}", bytes),
+    ("npm", "@scope/demo/-/demo-1.0.0.tgz", json.dumps({"lockfileVersion": 3, "packages": PACKAGES}), bytes),
+    ("cargo", "crates/demo/1.0.0/download",
+     f'[[package]]\nname = "demo"\nversion = "1.0.0"\nchecksum = "{hashlib.sha256(BODY).hexdigest()}"\n', bytes),
+    ("gem", "gems/demo-1.0-java.gem", f"CHECKSUMS\n  demo (1.0-java) sha256={hashlib.sha256(BODY).hexdigest()}\n", bytes),
+    ("golang", "example.org/!a/@v/v1.0.0.zip", GO_SUM, module),
+])  # fmt: skip
+def test_lock_files_of_each_type(stage, kind, path, text, pack):
+    stage.site = replace(stage.site, type=kind, path="/pypi/files/packages/")
+    locks = lock(stage, text)
+    files = stage.put(path, pack(BODY))
+    assert len(files) > 1 and counts(stage.scrub(upstream=False, locks=locks))[:3] == (1, 1, 0)
+    files = stage.put(path, pack(BODY)[:-1] + b"?")
+    report = stage.scrub(upstream=False, locks=locks)
+    assert counts(report)[:3] == (1, 0, 1) and not files[0].exists()
+    assert report["bad"][0]["reason"] == "the lock files have another digest"
 
 
 def test_upstream_knows_files_that_a_lock_leaves_out(stage, refused):
