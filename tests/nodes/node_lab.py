@@ -168,7 +168,7 @@ class Control:
                 ANSIBLE_CALLBACKS_ENABLED="record",
                 ANSIBLE_HOME=str(self.folder / "ansible"),
                 NEARBY_RECORD=str(record),
-                PYTHONPATH=str(HERE / "preloaded"),
+                PYTHONPATH=str(ROOT / "tests/preloaded"),
             ),
             cwd=self.folder,
             stdout=subprocess.PIPE,
