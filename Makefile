@@ -20,7 +20,7 @@ NPM := $(if $(shell command -v npm),,npm)
 # Debian's package of dockerd is called as a registry is, and no registry's name is written down here.
 DOCKERD := $(addprefix docker.,io)
 
-.PHONY: help setup setup-test host quickstart clean-quickstart test test-fast fast-table fast-rest benchmark faults reference build clean
+.PHONY: help setup setup-test host quickstart clean-quickstart test test-table test-rest test-fast fast-nginx fast-apache fast-rest benchmark faults reference build clean
 
 help: ## what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
@@ -58,17 +58,28 @@ clean-quickstart: setup ## take off all that quickstart put on this machine (roo
 	rm -rf .venv .collections
 
 test: setup-test host ## everything: lint, unit, static, behaviour, protocols, nodes, scrub, deploy, clients, quickstart, molecule (root)
-	$(BIN)/nox -s lint unit static behaviour protocols nodes scrub deploy clients quickstart molecule
+	$(MAKE) -j2 -Oline test-table test-rest
+	$(BIN)/nox -s deploy clients quickstart molecule
+
+# The table mostly waits, and its rows are timed; the others mostly compute, and give way to it.
+test-table:
+	$(BIN)/nox -s behaviour protocols
+
+test-rest:
+	nice $(BIN)/nox -s lint unit static nodes scrub
 
 test-fast: setup-test ## what needs neither root nor containers, but for the rows of the table that mostly wait
 	tests/host-packages nginx apache2 faketime
-	$(MAKE) -j2 -Oline fast-table fast-rest
+	$(MAKE) -j3 -Oline fast-nginx fast-apache fast-rest
 
-fast-table: # and lint, since the other lane takes longer
-	$(BIN)/nox -s lint behaviour -- -m "not patient"
+fast-nginx:
+	$(BIN)/nox -s behaviour -- -m "not patient" -k nginx
+
+fast-apache: # and the rows of no engine
+	$(BIN)/nox -s behaviour -- -m "not patient" -k "not nginx"
 
 fast-rest:
-	$(BIN)/nox -s unit static nodes
+	nice $(BIN)/nox -s lint unit static nodes
 
 benchmark: setup-test host ## measure hits, cold herds, other proxies and deploys; writes benchmark/RESULTS.md (root)
 	$(BIN)/python benchmark/run.py

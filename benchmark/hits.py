@@ -166,7 +166,7 @@ def turn(case: Case, server: Server, path: str, registry: Registry, connections:
             list(pool.map(lambda _n: drain(Download(server.address, path) for _m in range(case.whole)), range(connections)))
         count, took = case.whole * connections, time.monotonic() - began
     else:
-        headers = [part for name, value in case.headers.items() for part in ("-H", f"{name}: {value}")]
+        headers = [part for name, value in {"Host": "mirror.test", **case.headers}.items() for part in ("-H", f"{name}: {value}")]
         url = f"http://{LOOPBACK if loopback else server.address[0]}:{server.address[1]}{path}"
         command = [
             *(INSIDE if loopback else ()),

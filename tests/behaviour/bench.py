@@ -346,6 +346,7 @@ class Mirror:
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
             "ANSIBLE_CACHE_PLUGIN": "jsonfile",  # the facts of this machine are gathered once for all mirrors
             "ANSIBLE_CACHE_PLUGIN_CONNECTION": FACTS.name,
+            "PYTHONPATH": str(REPOSITORY / "tests" / "preloaded"),
         }
         done = subprocess.run(
             [playbook, "-i", "localhost,", HERE / "render.yml", "-e", f"@{variables}"],

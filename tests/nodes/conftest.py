@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from node_lab import Mirror, Story, Told, make_control
+from node_lab import Mirror, Story, Told, filled, make_control
 
 
 @pytest.fixture(scope="session")
@@ -17,25 +17,23 @@ def mirror() -> Iterator[Mirror]:
 
 
 @pytest.fixture(scope="session")
-def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Story:
-    """The nodes in the TOLD of all test files at once, since most of a run is its start: configured, again, and put back."""
+def told(request: pytest.FixtureRequest, mirror: Mirror, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """The nodes in the TOLD of all test files in one story: check mode, configured, again, another mirror, put back, again."""
     nodes: dict[str, Told] = {}
     for module in dict.fromkeys(item.module for item in request.session.items if isinstance(item, pytest.Function)):
         nodes |= getattr(module, "TOLD", {})
     story = Story(make_control(tmp_path_factory.mktemp("told")))
     for name, node in nodes.items():
-        story.add(name, node.variables, node.files)
-    whole = {name: story.hosts[name] for name, node in nodes.items() if node.whole}
-    other = {
-        name: {**variables, "configure_mirrors_document": {**variables["configure_mirrors_document"], "url": "https://other.test"}}
-        for name, variables in whole.items()
-    }
+        story.add(name, filled(node.variables, mirror), node.files, node.at_home)
+    whole = {name: story.hosts[name] for name, node in nodes.items() if node.other}
     story.look("before")
     if whole:
         story.tell("check", "--check", "--diff", hosts=whole)
     story.tell("configured")
     story.tell("again")
     if whole:
-        story.tell("moved", hosts=other)
+        story.tell("moved", hosts={name: variables | nodes[name].other for name, variables in whole.items()})
     story.tell("put back", extra={"configure_mirrors_state": "absent"})
+    if whole:
+        story.tell("put back again", hosts=whole, extra={"configure_mirrors_state": "absent"})
     return story

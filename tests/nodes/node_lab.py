@@ -17,6 +17,7 @@ import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 HERE = Path(__file__).resolve().parent
@@ -167,6 +168,7 @@ class Control:
                 ANSIBLE_CALLBACKS_ENABLED="record",
                 ANSIBLE_HOME=str(self.folder / "ansible"),
                 NEARBY_RECORD=str(record),
+                PYTHONPATH=str(ROOT / "tests/preloaded"),
             ),
             cwd=self.folder,
             stdout=subprocess.PIPE,
@@ -224,11 +226,19 @@ def make_control(folder: Path) -> Control:
 
 @dataclass(frozen=True)
 class Told:
-    """A node of the story `told`. A `whole` one goes through check mode and gets another mirror in between, too."""
+    """A node of the story `told`; `variables` may say MIRROR for the mirror's URL, and ADDRESS for its host and port.
+
+    One with `other` variables, which point it at another mirror, goes through all of the story.
+    """
 
     variables: dict
     files: dict[str, tuple[int, str]] = field(default_factory=dict)
-    whole: bool = False
+    other: dict = field(default_factory=dict)
+    at_home: bool = False
+
+
+def filled(value: Any, mirror: Mirror) -> Any:
+    return json.loads(json.dumps(value).replace("MIRROR", mirror.url).replace("ADDRESS", mirror.address))
 
 
 def write_files(root: Path, files: dict[str, tuple[int, str]]) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from node_lab import BIN, Control, Mirror, Run, Story, Told, document, make_control, snapshot, write_files
+from node_lab import BIN, Control, Mirror, Run, Story, Told, document, filled, make_control, snapshot, write_files
 
 TASKS_AT_MOST = 8
 SHELLS = {"shell", "command", "raw", "script", "expect"}
@@ -36,7 +36,7 @@ INFO = {"pypi": {"url": "MIRROR/pypi/simple"}}
 
 @dataclass(frozen=True)
 class Node:
-    """`variables` and `base` may say MIRROR for the mirror's URL, and ADDRESS for its host and port.
+    """`variables` and `base` are filled as those of a Told.
 
     `wanted` are files that name the index of Python's packages, `further` others that are written.
     """
@@ -74,58 +74,38 @@ NODES = {
 }
 
 
-def filled(value: object, mirror: Mirror) -> object:
-    return json.loads(json.dumps(value).replace("MIRROR", mirror.url).replace("ADDRESS", mirror.address))
-
-
-@pytest.fixture(scope="module")
-def story(mirror: Mirror, tmp_path_factory) -> Story:
-    story = Story(make_control(tmp_path_factory.mktemp("nodes")))
-    for name, node in NODES.items():
-        story.add(name, filled(node.variables, mirror), node.files, at_home=name == "user")
-    story.look("before")
-    other = {"configure_mirrors_document": document("https://other.test"), "configure_mirrors_url": ""}
-    story.tell("check", "--check", "--diff")
-    story.tell("configured")
-    story.tell("again")
-    story.tell("moved", extra=other)
-    story.tell("put back", extra={"configure_mirrors_state": "absent"})
-    story.tell("put back again", extra={"configure_mirrors_state": "absent"})
-    return story
-
-
 each_node = pytest.mark.parametrize("name", NODES)
 
 
 @each_node
-def test_check_mode_shows_all_and_changes_nothing(story: Story, name: str) -> None:
-    assert story.runs["check"].changed(name)
-    assert story.after["check"] == story.after["before"]
-    shown = [diff["after_header"] for record in story.runs["check"].of(name) for diff in record["result"].get("diff") or []]
+def test_check_mode_shows_all_and_changes_nothing(told: Story, name: str) -> None:
+    assert told.runs["check"].changed(name)
+    assert told.after["check"] == told.after["before"]
+    shown = [diff["after_header"] for record in told.runs["check"].of(name) for diff in record["result"].get("diff") or []]
     assert len(shown) == len(NODES[name].wanted) + len(NODES[name].further)
 
 
 @each_node
-def test_every_client_is_pointed_at_the_mirror(story: Story, name: str, mirror: Mirror) -> None:
+def test_every_client_is_pointed_at_the_mirror(told: Story, name: str, mirror: Mirror) -> None:
     base = filled(NODES[name].base, mirror)
     for path in NODES[name].wanted:
-        assert base + "/pypi/simple/" in story.text("configured", name, path), path
-    environment = story.text("configured", name, NODES[name].wanted[0]).splitlines()
+        assert base + "/pypi/simple/" in told.text("configured", name, path), path
+    environment = told.text("configured", name, NODES[name].wanted[0]).splitlines()
     assert "NEARBY_MIRROR=" + str(base) in environment
     assert f"PIP_INDEX_URL={base}/pypi/simple/" in environment
     assert f"UV_DEFAULT_INDEX={base}/pypi/simple/" in environment
-    assert "extra-index-url" not in "".join(story.text("configured", name, path) for path in NODES[name].wanted)
+    assert "extra-index-url" not in "".join(told.text("configured", name, path) for path in NODES[name].wanted)
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("go", "http://mirror.test:8080/golang|https://proxy.example.org,direct"), ("go-info", "MIRROR/golang,direct"), ("fresh", "")],
 )
-def test_go_falls_back_to_what_the_mirror_mirrors(story: Story, name: str, expected: str, mirror: Mirror) -> None:
+def test_go_falls_back_to_what_the_mirror_mirrors(told: Story, name: str, expected: str, mirror: Mirror) -> None:
     value = str(filled(expected, mirror))
-    lines = story.text("configured", name, "etc/nearby-mirrors/environment").splitlines()
+    lines = told.text("configured", name, "etc/nearby-mirrors/environment").splitlines()
     assert [line for line in lines if line.startswith("GO")] == [f"GOPROXY={value}"] * bool(value)
-    script = story.text("configured", name, "etc/profile.d/nearby-mirrors.sh") + 'echo "$GOPROXY"'
+    script = told.text("configured", name, "etc/profile.d/nearby-mirrors.sh") + 'echo "$GOPROXY"'
     shell = subprocess.run(["sh", "-euc", "GOPROXY=\n" + script], capture_output=True, text=True, check=True)
     assert shell.stdout == value + "\n"
 
@@ -143,6 +123,8 @@ TOLD = {
     )
     for scope, path in CARGOS.items()
 }
+OTHER = {"configure_mirrors_document": document("https://other.test"), "configure_mirrors_url": ""}
+TOLD |= {name: Told(node.variables, node.files, OTHER, at_home=name == "user") for name, node in NODES.items()}
 
 
 @pytest.mark.parametrize("scope", CARGOS)
@@ -157,10 +139,10 @@ def test_cargos_source_is_replaced_and_put_back(told: Story, scope: str) -> None
     assert told.after["put back"][name] == told.after["before"][name]
 
 
-def test_ruby_asks_the_mirror_for_what_it_mirrors_and_others_for_theirs(story: Story) -> None:
-    read = yaml.safe_load(story.text("configured", "gem", "etc/gemrc"))
+def test_ruby_asks_the_mirror_for_what_it_mirrors_and_others_for_theirs(told: Story) -> None:
+    read = yaml.safe_load(told.text("configured", "gem", "etc/gemrc"))
     assert read == {":sources": ["http://mirror.test:8080/gem/", "https://x.test/"], "gem": "--no-document"}
-    lines = story.text("configured", "gem", "etc/nearby-mirrors/environment").splitlines()
+    lines = told.text("configured", "gem", "etc/nearby-mirrors/environment").splitlines()
     assert [line for line in lines if line.startswith("BUNDLE")] == [
         "BUNDLE_MIRROR__MY___GEMS__EXAMPLE__ORG=http://mirror.test:8080/gem/",
         "BUNDLE_MIRROR__MY___GEMS__EXAMPLE__ORG__FALLBACK_TIMEOUT=3",
@@ -168,55 +150,55 @@ def test_ruby_asks_the_mirror_for_what_it_mirrors_and_others_for_theirs(story: S
 
 
 @each_node
-def test_only_a_mirror_without_tls_is_trusted_by_name(story: Story, name: str, mirror: Mirror) -> None:
+def test_only_a_mirror_without_tls_is_trusted_by_name(told: Story, name: str, mirror: Mirror) -> None:
     base = urlsplit(str(filled(NODES[name].base, mirror)))
     for path in NODES[name].wanted:
         if "uv.toml" not in path:
-            lines = story.text("configured", name, path).lower().replace("_", "-").splitlines()
+            lines = told.text("configured", name, path).lower().replace("_", "-").splitlines()
             trusting = any("trusted-host" in line and base.netloc in line for line in lines)
             assert trusting == (base.scheme == "http"), path
 
 
 @each_node
-def test_nothing_changes_the_second_time(story: Story, name: str) -> None:
-    assert story.runs["configured"].changed(name)
-    assert not story.runs["again"].changed(name)
-    assert story.after["again"] == story.after["configured"]
+def test_nothing_changes_the_second_time(told: Story, name: str) -> None:
+    assert told.runs["configured"].changed(name)
+    assert not told.runs["again"].changed(name)
+    assert told.after["again"] == told.after["configured"]
 
 
 @each_node
-def test_another_mirror_replaces_the_first_without_a_trace(story: Story, name: str, mirror: Mirror) -> None:
+def test_another_mirror_replaces_the_first_without_a_trace(told: Story, name: str, mirror: Mirror) -> None:
     for path in NODES[name].wanted:
-        text = story.text("moved", name, path)
+        text = told.text("moved", name, path)
         assert "https://other.test/pypi/simple/" in text
         assert mirror.address not in text
 
 
 @each_node
-def test_all_is_put_back_byte_for_byte(story: Story, name: str) -> None:
-    assert story.runs["put back"].changed(name)
-    assert story.after["put back"][name] == story.after["before"][name]
-    assert not story.runs["put back again"].changed(name)
-    assert story.after["put back again"][name] == story.after["before"][name]
+def test_all_is_put_back_byte_for_byte(told: Story, name: str) -> None:
+    assert told.runs["put back"].changed(name)
+    assert told.after["put back"][name] == told.after["before"][name]
+    assert not told.runs["put back again"].changed(name)
+    assert told.after["put back again"][name] == told.after["before"][name]
 
 
 @each_node
 @pytest.mark.parametrize("step", ["configured", "again", "put back"])
-def test_few_tasks_run_and_none_is_a_shell(story: Story, name: str, step: str) -> None:
-    done = story.runs[step].done(name)
+def test_few_tasks_run_and_none_is_a_shell(told: Story, name: str, step: str) -> None:
+    done = told.runs[step].done(name)
     assert 0 < len(done) <= TASKS_AT_MOST
-    assert len(story.runs[step].of(name)) <= TASKS_AT_MOST, "counting the skipped ones, too"
+    assert len(told.runs[step].of(name)) <= TASKS_AT_MOST, "counting the skipped ones, too"
     assert not SHELLS & {record["action"].rpartition(".")[2] for record in done}
 
 
-def test_what_was_there_goes_on_working(story: Story) -> None:
-    after = story.after["configured"]["settled"]
+def test_what_was_there_goes_on_working(told: Story) -> None:
+    after = told.after["configured"]["settled"]
     pip, uv = after["etc/pip.conf"], after["etc/uv/uv.toml"]
     assert pip[0].endswith("640")
     assert uv[0].endswith("600")
     assert pip[3].decode().startswith("# ours\n[global]\ncert = /etc/ssl/our.pem\ntrusted-host = a.test ")
     assert "strict = true" in uv[3].decode()
-    assert "PIP_TRUSTED_HOST=a.test 127." in story.text("configured", "settled", SYSTEM[0])
+    assert "PIP_TRUSTED_HOST=a.test 127." in told.text("configured", "settled", SYSTEM[0])
 
 
 # -- real clients -----------------------------------------------------------------------------------------------------

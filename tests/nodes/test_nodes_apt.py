@@ -64,7 +64,14 @@ NODES = {
     },
 }
 LED = {"ubuntu-deb822": "etc/apt/sources.list.d/ubuntu.sources", "ubuntu-one-line": "etc/apt/sources.list"}
-TOLD = {name: Told({"configure_mirrors_document": document(sites=SITES)}, files, whole=True) for name, files in NODES.items()}
+TOLD = {
+    name: Told(
+        {"configure_mirrors_document": document(sites=SITES)},
+        files,
+        other={"configure_mirrors_document": document("https://other.test", sites=SITES)},
+    )
+    for name, files in NODES.items()
+}
 FRONTS = {f"mirror+file:/etc/apt/mirrors/nearby-{site['name']}.list": site["upstream"] + "/" for site in SITES}
 
 

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from node_lab import document, make_control, snapshot, write_files
+from node_lab import Story, Told, document, make_control, snapshot, write_files
 
 FILES = {
     "system": "etc/containers/registries.conf.d/nearby-mirrors.conf",
@@ -26,19 +26,31 @@ CONFIG = {"system": "etc", "user": "home/ci/.config"}  # of daemons, which run a
 SITES = [site("images", "https://images.example.org", "images.example.org"), site("own", "http://own.test:5000", "own.test:5000")]
 
 
+IMAGES = {"etc/containers/registries.conf": (0o644, 'unqualified-search-registries = ["images.example.org"]\n')}
+TOLD = {
+    f"oci-{scheme}-{scope}": Told(
+        {
+            "configure_mirrors_scope": scope,
+            "configure_mirrors_home": "/home/ci",
+            "configure_mirrors_document": document(f"{scheme}://mirror.test:8080", sites=SITES),
+        },
+        IMAGES,
+    )
+    for scheme in ("http", "https")
+    for scope in FILES
+}
+TOLD["oci-untold"] = Told(
+    {"configure_mirrors_probe": False, "mirror_info": {"oci": {"url": "http://mirror.test:8080/v2/images"}}},
+    {"etc/hostname": (0o644, "node\n")},
+)
+
+
 @pytest.mark.parametrize("scope", FILES)
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_images_are_asked_of_the_mirror_first_and_that_is_put_back(tmp_path: Path, scope: str, scheme: str) -> None:
-    control, root = make_control(tmp_path), tmp_path / "root"
-    write_files(root, {"etc/containers/registries.conf": (0o644, 'unqualified-search-registries = ["images.example.org"]\n')})
-    before = snapshot(root)
-    given = {"configure_mirrors_root": str(root), "configure_mirrors_scope": scope, "configure_mirrors_home": "/home/ci"}
-    hosts = {"n": given | {"configure_mirrors_document": document(f"{scheme}://mirror.test:8080", sites=SITES)}}
-    run = control.play("nodes", hosts)
-    assert run.code == 0, run.output
-    configured = snapshot(root)
+def test_images_are_asked_of_the_mirror_first_and_that_is_put_back(told: Story, scope: str, scheme: str) -> None:
+    name = f"oci-{scheme}-{scope}"
     plain = {"insecure": True} if scheme == "http" else {}
-    assert tomllib.loads((root / FILES[scope]).read_text()) == {
+    assert tomllib.loads(told.text("configured", name, FILES[scope])) == {
         "registry": [
             {
                 "prefix": "images.example.org",
@@ -53,9 +65,8 @@ def test_images_are_asked_of_the_mirror_first_and_that_is_put_back(tmp_path: Pat
             },
         ]
     }
-    assert not control.play("nodes", hosts).changed("n") and snapshot(root) == configured
-    assert control.play("nodes", hosts, extra={"configure_mirrors_state": "absent"}).code == 0
-    assert snapshot(root) == before
+    assert not told.runs["again"].changed(name) and told.after["again"][name] == told.after["configured"][name]
+    assert told.after["put back"][name] == told.after["before"][name]
 
 
 @pytest.mark.parametrize("scope", CONFIG)
@@ -123,10 +134,7 @@ def test_dockerd_is_told_of_the_registry_alone_that_it_has_mirrors_of(tmp_path: 
     assert (root / "etc/containerd/certs.d" / str(other["registry"])).exists() and not (root / "etc/docker").exists()
 
 
-def test_a_mirror_that_does_not_tell_what_it_mirrors_changes_nothing(tmp_path: Path) -> None:
-    control, root = make_control(tmp_path), tmp_path / "root"
-    write_files(root, {"etc/hostname": (0o644, "node\n")})
-    given = {"configure_mirrors_root": str(root), "configure_mirrors_probe": False}
-    run = control.play("nodes", {"n": given | {"mirror_info": {"oci": {"url": "http://mirror.test:8080/v2/images"}}}})
-    assert run.code == 0, run.output
-    assert [path.name for path in (root / "etc").iterdir() if path.name in ("containers", "containerd", "docker", "buildkit")] == []
+def test_a_mirror_that_does_not_tell_what_it_mirrors_changes_nothing(told: Story) -> None:
+    files = told.after["configured"]["oci-untold"]
+    assert FILES["system"] not in files
+    assert not [path for path in files if path.startswith(("etc/containerd", "etc/docker", "etc/buildkit"))]

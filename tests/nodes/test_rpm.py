@@ -32,7 +32,11 @@ EXPECTED = {
 
 USER = {"configure_mirrors_scope": "user", "configure_mirrors_home": "/home/ci"}
 TOLD = {
-    "rpm": Told({"configure_mirrors_document": document(sites=SITES)}, FILES, whole=True),
+    "rpm": Told(
+        {"configure_mirrors_document": document(sites=SITES)},
+        FILES,
+        {"configure_mirrors_document": document("https://other.test", sites=SITES)},
+    ),
     "rpm-user": Told({"configure_mirrors_document": document(sites=SITES), **USER}, FILES),
 }
 
