@@ -44,6 +44,8 @@ def link() -> t.Iterator[None]:
         subprocess.run(["ip", *command.split()], check=True)
 
     with contextlib.ExitStack() as stack:
+        if Path("/run/netns", NAMESPACE).exists():  # of a run that was killed
+            ip(f"netns del {NAMESPACE}")
         ip(f"netns add {NAMESPACE}")
         stack.callback(ip, f"netns del {NAMESPACE}")
         ip(f"link add {pair[0]} type veth peer name {pair[1]} netns {NAMESPACE}")
