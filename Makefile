@@ -59,14 +59,14 @@ clean-quickstart: setup ## take off all that quickstart put on this machine (roo
 
 test: setup-test host ## everything: lint, unit, static, behaviour, protocols, nodes, scrub, deploy, clients, quickstart, molecule (root)
 	$(MAKE) -j2 -Oline test-table test-rest
-	$(BIN)/nox -s deploy clients quickstart molecule
+	$(BIN)/nox -s scrub deploy clients quickstart molecule
 
 # The table mostly waits, and its rows are timed; the others mostly compute, and give way to it.
 test-table:
 	$(BIN)/nox -s behaviour protocols
 
 test-rest:
-	nice $(BIN)/nox -s lint unit static nodes scrub
+	nice $(BIN)/nox -s lint unit static nodes
 
 test-fast: setup-test ## what needs neither root nor containers, but for the rows of the table that mostly wait
 	tests/host-packages nginx apache2 faketime

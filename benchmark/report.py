@@ -247,7 +247,8 @@ Written by `make benchmark` on {results["date"]}; `results.json` has the same fo
 
 Machine: {on["processor"]}, {on["cores"]} cores, {on["memory_gib"]} GiB, {on["system"]}, kernel {on["kernel"]}.
 Nginx {on["nginx"]}, Apache {on["apache"]}, Python {on["python"]}, ansible-core {on["ansible_core"]}, wrk {on["wrk"]}.
-Everything runs on this machine, load tool included. Other processes had {noise:.0%} of its processors during the hits.{remark}
+Everything runs on this machine, load tool included: the servers in a network namespace, their clients at the other end of a pair of
+virtual Ethernet devices. Other processes had {noise:.0%} of the processors during the hits.{remark}
 
 Missed of what is wanted:{verdict}
 
@@ -258,8 +259,10 @@ Reached by the middle one of three loads, but missed under one of them:{alone}
 ## What is compared
 - *static* is a plain Nginx that sends files of the same bytes (`static.conf`): as many workers, sendfile, keepalive, open files kept
   and the same log as the mirror; pages lie there gzipped already (`gzip_static`).
-- *mirror* is the configuration that the role renders for an engine, warm, in front of the fixture registry. Clients ask for pages
+- *mirror* is the configuration that the role renders for an engine, warm, in front of the fixture registries. Clients ask for pages
   as gzip.
+- *over loopback* is the same with the load tool beside the server, and the middle load alone: packets of 64 KB, no device in between.
+- The namespace's congestion control is Reno, for static files as for mirrors; see the end of this page.
 - One turn of {results["seconds_a_turn"]} s for each server, with wrk and 4, 8, and 16 connections; {repetitions["hits"]} times, by turns.
   Rates are medians; the ratio is the middle one of the three loads; *seen* is among neighbouring turns. Of 200 MB there are 8 whole
   downloads a turn, on 4 connections.
@@ -284,18 +287,20 @@ Reached by the middle one of three loads, but missed under one of them:{alone}
 
 
 WHERE = """\
-## Where the rest goes, in Nginx
-- A hit makes one call more than a static file: each time the server reads the stored header, which holds the response's header
-  fields, from the cache file. It parses the fields, builds and hashes the key, and looks it up in memory that the workers share:
-  2 to 3 µs in the process. Of that all maps, the checks of method, path and body, and their regular expressions take under 1 µs.
-- Logging takes 0.7 µs of a hit, and as much of a static response.
+## Where the rest goes
+- In Nginx a hit makes two calls more than a static file: each time the server reads the stored header, which holds the response's
+  header fields, from the cache file; and a page was compressed on its way, so that its length is not stored, and the end of its chunks
+  is written for itself. Of the 4 to 6 µs in all, the checks of host, method, path and body take 1. Logging takes less than 1.
 - Without the cache of open files a hit would take 4 µs more.
-- A body begins in the cache file after the stored header, not on a page's edge. sendfile from an odd offset of a plain file is as
-  slow: with 16 connections a page of 400 KB took 1.4 to 2 times the processor time of one sent from a page's edge, and woke the client
-  1.5 times instead of 0.3 times a response. Why the kernel does so was not found; there is no such difference at 5 MB.
-- Index pages are therefore read and sent in one piece (`sendfile off`, `output_buffers 1 512k`), which saves three calls for small pages
-  and about half of the difference for large ones. What remains there is the copy: 25 µs for reading 400 KB, and as much for sending it.
-  With few connections the copy is faster than plain sendfile, with many it is slower: that is why the load matters so much.
-- Artifacts keep sendfile: at 5 MB copying costs three times the processor time.
+- Pages are sent by sendfile. Copied (`sendfile off`, `output_buffers 1 512k`) a small one takes 4 µs less, and one of 400 KB 15 to 50
+  more. Smaller buffers are worse.
 - Slices cost nothing that could be measured.
+- Apache's event MPM hands a connection back after each response and wakes another thread for the next request. Of the 77 µs of a small
+  hit 57% are in the kernel, a third of that for this; the rest is spread over expressions, tables and files that are opened.
+- A thread sends files through a pipe of its own, and the kernel gives a user 16,384 pages for pipes, 16 to each, and then 2
+  (`pipe(7)`). With 2,000 threads Apache sent in pieces of 8 KB, and 400 KB took 240 to 560 µs over the link, where they take
+  160 now. So it begins with 1,000, and has more only while that many clients are being waited for.
+- What paces counts more than the server. With BBR, static files of 400 KB took 120 to 140 µs over the link instead of 50 to 65, sendfile
+  from within a page took twice the time of one from its edge, and ratios swayed by a half. A mirror beside its clients gains nothing
+  from BBR.
 """

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The sums of Go modules, which are of what an archive holds, from the checksum database behind the module proxy and from go.sum.
 
-Source: the Go modules reference, "Authenticating modules" and "Checksum database"; golang.org/x/mod/sumdb/dirhash for `h1`.
+Source: the Go modules reference, "Authenticating modules" and "Checksum database"; the package dirhash of x/mod/sumdb for `h1`.
 """
 
 from __future__ import annotations
