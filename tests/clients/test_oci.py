@@ -138,6 +138,7 @@ def fetching() -> dict[str, int]:
     return {Path(line.split()[-1]).stem: int(line.split()[0]) for line in running if f" {CONFIG}/fetchers/" in line}
 
 
+@pytest.mark.timeout(600)  # several deploys, one of which waits for what does not come
 def test_what_fetches_comes_and_goes_with_its_site(upstream: Upstream) -> None:
     one, two = ({"type": "oci", "name": name, "upstream": f"http://127.0.0.1:{upstream.port}"} for name in ("one", "two"))
     with OciRegistry() as guarded:
