@@ -301,6 +301,5 @@ WHERE = """\
   (`pipe(7)`). With 2,000 threads Apache sent in pieces of 8 KB, and 400 KB took 240 to 560 µs over the link, where they take
   160 now. So it begins with 1,000, and has more only while that many clients are being waited for.
 - What paces counts more than the server. With BBR, static files of 400 KB took 120 to 140 µs over the link instead of 50 to 65, sendfile
-  from within a page took twice the time of one from its edge, and ratios swayed by a half. A mirror beside its clients gains nothing
-  from BBR.
+  from within a page took nearly twice the time of one from its edge, and ratios swayed by a half.
 """
