@@ -36,7 +36,7 @@ READ_SIZE = 1 << 20  # of a download, in bytes
 def link() -> t.Iterator[None]:
     """A network namespace for all servers, which clients on this side reach over a pair of virtual Ethernet devices. Needs root.
 
-    A mirror's clients are on other hosts. Loopback is no such way: its packets are of 64 KB, and each may wake the client.
+    A mirror's clients are on other hosts. Loopback is no such way: its packets are of 64 KB, and no device is in between.
     """
     pair = ("nearby-bench-c", "nearby-bench-s")  # of at most 15 letters
 
