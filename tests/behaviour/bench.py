@@ -291,7 +291,7 @@ APACHE = """
 test ! -e hosts || mount --bind hosts /etc/hosts
 echo hosts: files > nsswitch.conf
 test ! -e hosts || mount --bind nsswitch.conf /etc/nsswitch.conf
-exec unshare --user --map-user=33 --map-group=33 /usr/sbin/apache2 -DFOREGROUND -f "$0/etc/mirror.conf"
+exec unshare --user --map-user=33 --map-group=33 chrt --batch 0 /usr/sbin/apache2 -DFOREGROUND -f "$0/etc/mirror.conf"
 """
 NGINX = "daemon off;" + "".join(f"env FAKETIME_{name};" for name in ("TIMESTAMP_FILE", "NO_CACHE", "DONT_FAKE_MONOTONIC"))
 ENGINES: dict[str, t.Callable[[Path], list[str]]] = {  # how an engine is run in the foreground, from the rendered files
