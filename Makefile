@@ -20,7 +20,7 @@ NPM := $(if $(shell command -v npm),,npm)
 # Debian's package of dockerd is called as a registry is, and no registry's name is written down here.
 DOCKERD := $(addprefix docker.,io)
 
-.PHONY: help setup setup-test host quickstart clean-quickstart test test-table test-rest test-fast fast-nginx fast-apache fast-rest benchmark faults reference build clean
+.PHONY: help setup setup-test host quickstart clean-quickstart test test-table test-rest test-fast fast-nginx fast-apache fast-rest fast-nodes benchmark faults reference build clean
 
 help: ## what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
@@ -70,7 +70,7 @@ test-rest:
 
 test-fast: setup-test ## what needs neither root nor containers, but for the rows of the table that mostly wait
 	tests/host-packages nginx apache2 faketime
-	$(MAKE) -j3 -Oline fast-nginx fast-apache fast-rest
+	$(MAKE) -j4 -Oline fast-nginx fast-apache fast-rest fast-nodes
 
 fast-nginx:
 	$(BIN)/nox -s behaviour -- -m "not patient" -k nginx
@@ -79,7 +79,10 @@ fast-apache: # and the rows of no engine
 	$(BIN)/nox -s behaviour -- -m "not patient" -k "not nginx"
 
 fast-rest:
-	nice $(BIN)/nox -s lint unit static nodes
+	nice $(BIN)/nox -s lint unit static
+
+fast-nodes:
+	nice $(BIN)/nox -s nodes
 
 benchmark: setup-test host ## measure hits, cold herds, other proxies and deploys; writes benchmark/RESULTS.md (root)
 	$(BIN)/python benchmark/run.py
