@@ -31,6 +31,7 @@ description:
   - Of a site of type V(gem) it looks at the list of all gems, at the page of one of them, which has to be the one that the list
     tells, and at the gem that came last, which has to have the digest that its page tells.
   - Of a site of type V(generic) it looks at the prefix, and at a file if C(probe) names one.
+  - Of a site that has a port of its own it plays one of these there, too, as C(port).
 options:
   url:
     description:
@@ -42,7 +43,7 @@ options:
     description:
       - The sites to check, instead of those of the mirror document.
       - Takes entries of a mirror document or of the P(nearby.mirrors.sites#lookup) lookup, of which C(name) and C(type) are required,
-        and C(path), C(upstream), C(index), C(probe) and C(representations) are used.
+        and C(path), C(port), C(upstream), C(index), C(probe) and C(representations) are used.
     type: list
     elements: dict
   report_only:

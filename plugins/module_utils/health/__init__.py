@@ -11,11 +11,11 @@ import functools
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..http import MEBIBYTE, Client, HttpError
-from ..mirror_document import VERSION
+from ..mirror_document import VERSION, at_port
 from . import cargo, deb, gem, generic, golang, maven, npm, oci, pypi, rpm
 from .base import BAD, GOOD, SKIPPED, Options, Probe, Site, Skip, Verdict, bad, expect, good
 
@@ -68,6 +68,21 @@ def certificate(probe: Probe) -> Verdict:
     days, wanted = probe.get("/health").certificate_days or 0.0, probe.options.min_certificate_days
     detail = f"{days:g} days left"
     return good(detail) if days >= wanted else bad(f"{detail}, fewer than {wanted}; renew the mirror's certificate")
+
+
+def port(probe: Probe, checks: Iterable[Callable[..., Verdict]]) -> Verdict:
+    """The first of the site's own checks that can judge, on the port that the site has to itself."""
+    base = at_port(probe.base, probe.site.port, "The mirror document")
+    there = replace(probe, base=base, site=probe.site.at_its_port)
+    reasons = []
+    for check in checks:
+        try:
+            verdict = check(there)
+        except Skip as reason:
+            reasons.append(str(reason))
+            continue
+        return replace(verdict, detail=f"{check.__name__} at {base}: {verdict.detail}")
+    raise Skip(reasons[0] if reasons else "no checks are known")
 
 
 def unknown_type(probe: Probe) -> Verdict:
@@ -153,4 +168,6 @@ def examine(
         probe = kind(site=site, **common)
         for check in checks:
             report.add(site.name, check.__name__, functools.partial(check, probe), clock)
+        if site.port:
+            report.add(site.name, "port", functools.partial(port, probe, checks), clock)
     return report

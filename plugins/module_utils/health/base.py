@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
@@ -63,6 +63,7 @@ class Site:
     probe: str = ""
     representations: tuple[str, ...] = ()
     suites: tuple[str, ...] = ()
+    port: int = 0  # of its own, if any
 
     @classmethod
     def from_dict(cls, given: Any, where: str) -> Site:
@@ -90,9 +91,19 @@ class Site:
         suites = given.get("suites", [])
         if not isinstance(suites, (list, tuple)):
             raise ValueError(f"{where} has suites that are no list")
+        port = given.get("port") or 0
+        if type(port) is not int or not 0 <= port < 65536:
+            raise ValueError(f"{where} has a port that is none")
         names = tuple(item["name"] if isinstance(item, Mapping) else str(item) for item in offered)
         texts["upstream"] = texts["upstream"].rstrip("/")
-        return cls(name=given["name"], type=given["type"], representations=names, suites=tuple(map(str, suites)), **texts)
+        return cls(name=given["name"], type=given["type"], representations=names, suites=tuple(map(str, suites)), port=port, **texts)
+
+    @property
+    def at_its_port(self) -> Site:
+        """The same site as it is on a port of its own: at the root there, or where clients of its type look below it."""
+        root = ECOSYSTEMS.get(self.type, Ecosystem(self.type)).base
+        index = root + self.index[len(self.path) :] if self.index else ""
+        return replace(self, path=root, index=index, port=0)
 
 
 @dataclass

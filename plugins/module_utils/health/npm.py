@@ -32,8 +32,9 @@ def _path(probe: Probe) -> str:
 
 def _read(response: Response) -> Mapping[str, Any]:
     """A document of a package. Raises ValueError."""
+    expect(response)
     try:
-        document = json.loads(expect(response).decoded())
+        document = json.loads(response.decoded())
         versions = document["versions"].values()
         if versions and all(isinstance(version["dist"]["tarball"], str) for version in versions):
             return document

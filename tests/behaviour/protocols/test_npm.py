@@ -10,6 +10,8 @@ import typing as t
 
 import bench
 import pytest
+from ansible_collections.nearby.mirrors.plugins.module_utils.health import examine
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
 from bench import Reply, World, age, at_once, on_the_second, show
 from npmregistry import FULL, INSTALL, NpmRegistry
 from promises import promise, table
@@ -311,6 +313,19 @@ def test_the_mirror_says_which_port_a_site_has(world: World) -> None:
     sites = {site["name"]: site for site in json.loads(world.mirror.get("/mirror.json").body)["sites"]}
     assert (sites["npm"].get("port"), sites["open"]["port"]) == (None, port)
     assert f"http://mirror.test:{port}/" in world.mirror.get("/").body.decode()
+
+
+@promise("itself")
+def test_health_is_proven_on_the_port_of_a_site_too(world: World, package: str) -> None:
+    port = world.mirror.sites[1]["port"]
+    site = {"name": "open", "type": "npm", "path": "/open/", "probe": package}
+    base = f"http://127.0.0.1:{world.mirror.address[1]}"
+    told = {
+        there: next(check for check in examine(Client(), base, [site | {"port": there}]).checks if check["check"] == "port")
+        for there in (port, bench.free_port())
+    }
+    assert [check["verdict"] for check in told.values()] == ["good", "bad"], told
+    assert told[port]["detail"].startswith(f"representations at http://127.0.0.1:{port}: ")
 
 
 @promise("closed")
