@@ -31,6 +31,9 @@ options:
     description: The web server that serves.
     type: str
     required: true
+  ports:
+    description: Ports of sites by their names, in the place of those that the sites have.
+    type: dict
 """
 
 EXAMPLES = r"""

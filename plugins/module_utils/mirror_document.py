@@ -53,9 +53,14 @@ def _port_fits(netloc: str) -> bool:
     return port is None or 0 < int(port.group(1)) < 65536
 
 
-def build(sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, engine: str) -> dict[str, Any]:
-    """What a mirror says of itself at /mirror.json: the one contract between it and all that use it."""
-    sites = list(sites)
+def build(
+    sites: Iterable[Mapping[str, Any]], name: str, region: str, url: str, engine: str, ports: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a mirror says of itself at /mirror.json: the one contract between it and all that use it.
+
+    `ports` are those of sites by name, where they are not the sites' own.
+    """
+    sites = [{**site, "port": (ports or {}).get(site["name"], site["port"])} for site in sites]
     return {
         "version": VERSION,
         "name": name,

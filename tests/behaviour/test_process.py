@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bench import PIP, Fresh, Mirror, Reply, age, good, show, until
+from bench import ENGINES, PIP, Fresh, Mirror, Reply, age, fetch, free_port, good, show, until
 from promises import patient, promise
 from registry import HTML, JSON
 
@@ -146,3 +146,20 @@ def test_a_clock_that_jumps(spare: Mirror, fresh: Make) -> None:
         shutil.rmtree(spare.root / "cache")
         (spare.root / "cache").mkdir()
         spare.start()
+
+
+@promise("itself")
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this host has no IPv6")
+@pytest.mark.parametrize("engine", list(ENGINES))
+def test_it_listens_at_all_addresses_of_both_families(engine: str, tmp_path: Path) -> None:
+    """On its own port, and on that of a site."""
+    site = {"name": "tools", "type": "generic", "upstream": f"http://127.0.0.1:{free_port()}", "port": free_port()}
+    mirror = Mirror(tmp_path, engine, [site], mirror_addresses=["0.0.0.0", "::"])
+    mirror.render()
+    try:
+        mirror.start()
+        for host in "127.0.0.1", "::1":
+            assert fetch((host, mirror.address[1]), "/health").status == 200
+            assert fetch((host, site["port"]), "/anything").status in (502, 503)
+    finally:
+        mirror.stop()

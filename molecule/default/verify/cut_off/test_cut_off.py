@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import pytest
@@ -33,6 +34,15 @@ def test_what_was_not_seen_fails_soon(host: Host, mirror: str) -> None:
     answer = fetch(host, f"http://{mirror}/pypi/simple/localproj/", timeout=30)
     assert answer.status in (502, 504)
     assert answer.seconds < 15
+
+
+# Those that have switched their engine have a new cache, into which nobody has had this fetched.
+@pytest.mark.parametrize("mirror", [f"{name}.default.test" for name in ("mirror12", "bare12", "bare13")])
+def test_a_stored_file_is_still_on_the_port_of_its_site(host: Host, mirror: str) -> None:
+    page = fetch(host, f"http://{mirror}/pypi/simple/sampleproj/", Accept="application/vnd.pypi.simple.v1+json").json
+    wheel = next(file for file in page["files"] if file["filename"].endswith(".whl"))
+    answer = fetch(host, f"http://{mirror}:8081/" + wheel["url"].removeprefix("/pypi/files/"))
+    assert hashlib.sha256(answer.body).hexdigest() == wheel["hashes"]["sha256"]
 
 
 @pytest.mark.parametrize("mirror", MIRRORS)

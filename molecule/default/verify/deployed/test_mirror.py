@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def test_the_init_keeps_the_service_if_there_is_one(host: Host, settings: dict[s
 def test_nothing_else_listens(host: Host, settings: dict[str, Any]) -> None:
     sockets = host.check_output("ss --no-header --listening --tcp --numeric").splitlines()
     ports = {line.split()[3].rpartition(":")[2] for line in sockets}
-    assert ports == {"22", "80"}
+    assert ports == {"22", "80", "8081"}
 
 
 def test_it_answers_a_load_balancer(host: Host, mirror: str) -> None:
@@ -45,7 +46,7 @@ def test_it_says_what_it_is(host: Host, mirror: str, settings: dict[str, Any]) -
     assert document["region"] == settings["mirror_region"]
     assert document["url"] == mirror
     assert document["engine"] == settings.get("mirror_engine", "nginx")
-    assert [(site["type"], site["index"]) for site in document["sites"]] == [("pypi", "/pypi/simple/")]
+    assert [(site["type"], site["index"]) for site in document["sites"]] == [("pypi", "/pypi/simple/"), ("generic", "")]
     assert document["sites"][0]["origins"] == ["http://files.upstream.test:8001"]
 
 
@@ -72,3 +73,14 @@ def test_files_come_from_the_mirror(host: Host, mirror: str) -> None:
         assert file["url"].startswith("/pypi/files/")
         assert fetch(host, mirror + file["url"]).status == 200
         assert fetch(host, mirror + file["url"]).headers["cache-status"].startswith("nearby; hit")
+
+
+def test_a_site_of_another_type_is_at_its_path_and_on_its_port(host: Host, mirror: str) -> None:
+    files = fetch(host, f"{mirror}/pypi/simple/sampleproj/", Accept=JSON).json["files"]
+    wheel = next(file for file in files if file["filename"].endswith(".whl"))
+    name = wheel["url"].removeprefix("/pypi/files/")
+    by_path, on_port = fetch(host, f"{mirror}/tools/{name}"), fetch(host, f"{mirror}:8081/{name}")
+    assert hashlib.sha256(by_path.body).hexdigest() == wheel["hashes"]["sha256"]
+    assert on_port.body == by_path.body
+    assert on_port.headers["cache-status"].startswith("nearby; hit")
+    assert fetch(host, f"{mirror}:8081/tools/{name}").status == 404
