@@ -238,12 +238,13 @@ def page(results: dict[str, t.Any]) -> str:
     remark = "" if noise <= QUIET else " That is not quiet: take the ratios with a grain of salt."
     verdict = "".join(f"\n- {sentence}" for sentence in missed(results)) or " nothing."
     alone = "".join(f"\n- {sentence}" for sentence in missed_alone(results)) or " nothing."
+    again = "".join(f"; {part} again on {told['date']}, kernel {told['kernel']}" for part, told in results.get("again", {}).items())
     repetitions = {part: results[part]["repetitions"] for part in ("cold", "deploy")}
     repetitions["hits"] = next(iter(results["hits"].values()))["repetitions"]
     return f"""\
 # Results
 
-Written by `make benchmark` on {results["date"]}; `results.json` has the same for programs.
+Written by `make benchmark` on {results["date"]}{again}; `results.json` has the same for programs.
 
 Machine: {on["processor"]}, {on["cores"]} cores, {on["memory_gib"]} GiB, {on["system"]}, kernel {on["kernel"]}.
 Nginx {on["nginx"]}, Apache {on["apache"]}, Python {on["python"]}, ansible-core {on["ansible_core"]}, wrk {on["wrk"]}.

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measure what a mirror's hits, cold herds and deploys cost, beside other proxies, in one run; writes RESULTS.md and results.json.
 
-Needs root, the engines, wrk, what molecule/shared needs, and PyPI and Debian for the others. A part (--only) or a quick run
-only prints. To see what a change of Nginx's configuration is worth, measure it beside the one that is::
+Needs root, the engines, wrk, what molecule/shared needs, and PyPI and Debian for the others. A quick run only prints, and so does a
+part (--only), unless its results are to take the places of those that an earlier whole run had (--replace). To see what a change of
+Nginx's configuration is worth, measure it beside the one that is::
 
     benchmark/run.py --only hits --try 'no-log=access_log [^;]*access.log[^;]*;=>access_log off;'
 
@@ -62,6 +63,13 @@ def merge(results: dict[str, t.Any], more: dict[str, t.Any]) -> None:
             merge(results.setdefault(key, {}), value)
         else:
             results[key] = value
+
+
+def replaced(earlier: dict[str, t.Any], results: dict[str, t.Any], parts: t.Iterable[str]) -> dict[str, t.Any]:
+    """An earlier run's results with those of parts in their places, and when and where these were made."""
+    told = {part: {"date": results["date"], "kernel": results["machine"]["kernel"]} for part in parts}
+    merge(earlier, {key: value for key, value in results.items() if key not in ("date", "machine")} | {"again": told})
+    return earlier
 
 
 def by_engine(part: str, found: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -154,6 +162,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", default=",".join(PARTS), help="parts to run, with commas between: " + ", ".join(PARTS))
     parser.add_argument("--quick", action="store_true", help="less of each; no peers and no deploy, unless --only names them")
+    parser.add_argument("--replace", action="store_true", help="write the results of --only, too")
     parser.add_argument("--repetitions", type=int, help="turns of each server for each kind of hit and load; default 5, quick 3")
     parser.add_argument("--connections", help="of the load tool, with commas between; default 4,8,16, quick 8")
     parser.add_argument("--try", action="append", default=[], dest="tries", metavar="NAME=REGEX=>TEXT", help="another server; see above")
@@ -161,6 +170,8 @@ def main() -> int:
     parts = options.only.split(",")
     if unknown := set(parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
+    if options.replace and options.quick:
+        parser.error("a quick run's results take no places")
     whole = set(parts) == set(PARTS) and not options.quick
     if options.quick and set(parts) == set(PARTS):
         parts = ["hits", "cold"]
@@ -199,8 +210,10 @@ def main() -> int:
         if "deploy" in parts:
             results |= measure_deploys(folder / "deploy", 1 if options.quick else 3)
     results["machine"] = report.machine()
+    if options.replace and not whole:
+        results = replaced(json.loads((HERE / "results.json").read_text()), results, parts)
     print("\n" + report.tables(results) + "\n")
-    if whole:
+    if whole or options.replace:
         (HERE / "RESULTS.md").write_text(report.page(results))
         (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
         say("wrote RESULTS.md and results.json")
