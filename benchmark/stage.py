@@ -193,7 +193,7 @@ def further() -> t.Iterator[list[dict[str, t.Any]]]:
         npm.url = npm.files_url = f"http://{CLIENT}:{npm.port}"
         for number in range(500):
             npm.publish("large", f"1.{number}.0", 10_000)
-        archive.suites["stable"] = Suite("stable", 1)
+        archive.suites["stable"] = Suite("stable", 1, others=1200)
         archive.size = 5_000_000
         yield [
             {"name": "npm", "type": "npm", "upstream": npm.url, "origins": [npm.url], "lifetime": 86400},

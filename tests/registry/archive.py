@@ -20,11 +20,15 @@ MINUTE, WEEK = 60, 7 * 86400
 
 @dataclasses.dataclass
 class Suite:
-    """A suite's generations. ``kept`` of them stay by their digests; without, there is nothing by digests."""
+    """A suite's generations. ``kept`` of them stay by their digests; without, there is nothing by digests.
+
+    So many ``others`` are named in the Release that are not there: a real one names a thousand, of all architectures and languages.
+    """
 
     name: str
     kept: int
     generation: int = 0
+    others: int = 0
 
     def index(self, name: str, generation: int) -> bytes:
         """An index of a generation: ``Packages`` or ``Packages.gz``."""
@@ -37,6 +41,8 @@ class Suite:
         for name in "Packages", "Packages.gz":
             body = self.index(name, self.generation)
             said += f" {hashlib.sha256(body).hexdigest()} {len(body):8} main/binary-all/{name}\n"
+        for number in range(self.others):
+            said += f" {hashlib.sha256(str(number).encode()).hexdigest()} {number:8} main/i18n/Translation-{number:08}.xz\n"
         return said.encode()
 
     def find(self, rest: str) -> bytes | None:

@@ -558,11 +558,6 @@ def test_what_upstream_does_not_offer_is_not_promised():
 def test_a_mirror_may_have_a_site_on_another_port_than_the_site_says():
     npm = {"type": "npm", "upstream": "https://registry.test", "origins": [], "port": 4873}
     sites = resolve([npm, {"type": "pypi", "upstream": "https://index.test", "origins": []}])
-        [
-            {"type": "npm", "upstream": "https://registry.test", "origins": [], "port": 4873},
-            {"type": "pypi", "upstream": "https://index.test", "origins": []},
-        ]
-    )
     for ports, expected in (None, 4873), ({"npm": "@PORT1@"}, "@PORT1@"):
         told = build(sites, "m", "", "http://m.test", "nginx", ports)["sites"]
         assert [site.get("port") for site in told] == [expected, None]
