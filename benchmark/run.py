@@ -68,8 +68,9 @@ def merge(results: dict[str, t.Any], more: dict[str, t.Any]) -> None:
 def replaced(earlier: dict[str, t.Any], results: dict[str, t.Any], parts: t.Iterable[str]) -> dict[str, t.Any]:
     """An earlier run's results with those of parts in their places, and when and where these were made."""
     told = {part: {"date": results["date"], "kernel": results["machine"]["kernel"]} for part in parts}
-    merge(earlier, {key: value for key, value in results.items() if key not in ("date", "machine")} | {"again": told})
-    return earlier
+    of_engines = {name: earlier["engines"].get(name, {}) | found for name, found in results.get("engines", {}).items()}
+    new = {key: value for key, value in results.items() if key not in ("date", "machine", "engines")}
+    return earlier | new | {"engines": earlier["engines"] | of_engines, "again": earlier.get("again", {}) | told}
 
 
 def by_engine(part: str, found: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -179,6 +180,7 @@ def main() -> int:
     options.loads = [int(count) for count in options.connections.split(",")] if options.connections else hits.CONNECTIONS
     if options.quick and not options.connections:
         options.loads = hits.CONNECTIONS[1:2]
+    earlier = json.loads((HERE / "results.json").read_text()) if options.replace else {}
     options.seconds = 1
     if os.geteuid():
         parser.error("network namespaces and containers need root")
@@ -211,7 +213,7 @@ def main() -> int:
             results |= measure_deploys(folder / "deploy", 1 if options.quick else 3)
     results["machine"] = report.machine()
     if options.replace and not whole:
-        results = replaced(json.loads((HERE / "results.json").read_text()), results, parts)
+        results = replaced(earlier, results, parts)
     print("\n" + report.tables(results) + "\n")
     if whole or options.replace:
         (HERE / "RESULTS.md").write_text(report.page(results))

@@ -31,7 +31,7 @@ description:
   - Of a site of type V(gem) it looks at the list of all gems, at the page of one of them, which has to be the one that the list
     tells, and at the gem that came last, which has to have the digest that its page tells.
   - Of a site of type V(generic) it looks at the prefix, and at a file if C(probe) names one.
-  - Of a site that has a port of its own it plays one of these there, too, as C(port).
+  - Of a site that has a port of its own it plays one of these there, too, as C(port), with the scheme of O(url).
 options:
   url:
     description:

@@ -1107,14 +1107,16 @@ def test_upstream_headers_neither_steer_nor_pass(mirror: Mirror, fresh: Make, wh
 
 
 @promise("closed")
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "PURGE", "INVENTED", "TRACE", "CONNECT"])
+@pytest.mark.parametrize(
+    "method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "PURGE", "INVENTED", "GET|", "TRACE", "CONNECT"]
+)
 def test_methods(mirror: Mirror, fresh: Make, method: str) -> None:
     project = fresh()
     for path in project.index, project.file, "/", "/health", "/mirror.json":
         answer = raw(
             mirror.address, f"{method} {path} HTTP/1.1\r\nHost: mirror.test\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
         )
-        refused = r"HTTP/1.1 (405|501|400)" if method in ("TRACE", "CONNECT") else "HTTP/1.1 405"
+        refused = r"HTTP/1.1 (405|501|400)" if method in ("GET|", "TRACE", "CONNECT") else "HTTP/1.1 405"
         assert re.match(refused, answer), answer[:300]
     assert project.registry.requests() == []
 
@@ -1128,6 +1130,7 @@ def test_methods(mirror: Mirror, fresh: Make, method: str) -> None:
         "both": b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "two lengths": b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
         "a blank before the colon": b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        "chunks after a coding that looks like a path": b"Transfer-Encoding: |/, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         "an unknown coding": b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
         "a large one": b"Content-Length: 5000000\r\n\r\n" + b"x" * 10_000,
     },

@@ -163,6 +163,16 @@ def test_the_server_accepts_a_mirror_without_a_kind_of_route(engine: str, render
     assert told.returncode == 0, told.stderr
 
 
+def test_on_trial_a_mirror_says_the_same_of_itself_but_for_the_ports_of_its_sites(rendered: t.Callable[[str], Path]) -> None:
+    folder = rendered("nginx").parent
+    said = json.loads((folder / "www/mirror.json").read_text())
+    on_trial = json.loads(re.sub(r"@PORT(\d)@", r"6000\1", (folder / "trial.json").read_text()))
+    assert [(site["name"], site["port"]) for site in said["sites"] if "port" in site] == [("open", 4873), ("images", 5000)]
+    for site in said["sites"]:
+        site |= {"port": {"open": 60001, "images": 60002}[site["name"]]} if "port" in site else {}
+    assert on_trial == said
+
+
 @pytest.mark.parametrize("engine", CHECKS)
 def test_the_server_refuses_what_it_does_not_know(engine: str, rendered: t.Callable[[str], Path], tmp_path: Path) -> None:
     (path := tmp_path / "mirror.conf").write_text(rendered(engine).read_text() + "\nunheard_of on;\n")

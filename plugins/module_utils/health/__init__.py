@@ -19,7 +19,8 @@ from ..mirror_document import VERSION, at_port
 from . import cargo, deb, gem, generic, golang, maven, npm, oci, pypi, rpm
 from .base import BAD, GOOD, SKIPPED, Options, Probe, Site, Skip, Verdict, bad, expect, good
 
-CHECKS_BY_TYPE: dict[str, tuple[type[Probe], tuple[Callable[..., Verdict], ...]]] = {
+Check = Callable[..., Verdict]
+CHECKS_BY_TYPE: dict[str, tuple[type[Probe], tuple[Check, ...]]] = {
     "pypi": (pypi.PypiProbe, pypi.CHECKS),
     "npm": (Probe, npm.CHECKS),
     "golang": (Probe, golang.CHECKS),
@@ -30,6 +31,13 @@ CHECKS_BY_TYPE: dict[str, tuple[type[Probe], tuple[Callable[..., Verdict], ...]]
     "gem": (Probe, gem.CHECKS),
     "oci": (Probe, oci.CHECKS),
     "generic": (Probe, generic.CHECKS),
+}
+# What is played on a site's own port, too, where it is not the first of its checks: one that only the site itself can pass there.
+ON_ITS_PORT: dict[str, tuple[Check, ...]] = {
+    "pypi": (pypi.index_json, pypi.index_html),
+    "cargo": (cargo.versions,),  # its config.json leads to the mirror's own port
+    "oci": (oci.tag,),
+    "generic": (generic.sample,),
 }
 
 
@@ -70,19 +78,19 @@ def certificate(probe: Probe) -> Verdict:
     return good(detail) if days >= wanted else bad(f"{detail}, fewer than {wanted}; renew the mirror's certificate")
 
 
-def port(probe: Probe, checks: Iterable[Callable[..., Verdict]]) -> Verdict:
-    """The first of the site's own checks that can judge, on the port that the site has to itself."""
+def port(probe: Probe) -> Verdict:
+    """Whether the site is on its own port as well: the first of the checks that can judge, played there."""
     base = at_port(probe.base, probe.site.port, "The mirror document")
     there = replace(probe, base=base, site=probe.site.at_its_port)
-    reasons = []
-    for check in checks:
+    reason = "no checks are known"
+    for check in ON_ITS_PORT.get(probe.site.type, CHECKS_BY_TYPE.get(probe.site.type, (Probe, ()))[1][:1]):
         try:
             verdict = check(there)
-        except Skip as reason:
-            reasons.append(str(reason))
+        except Skip as skipped:
+            reason = str(skipped)
             continue
         return replace(verdict, detail=f"{check.__name__} at {base}: {verdict.detail}")
-    raise Skip(reasons[0] if reasons else "no checks are known")
+    raise Skip(reason)
 
 
 def unknown_type(probe: Probe) -> Verdict:
@@ -169,5 +177,5 @@ def examine(
         for check in checks:
             report.add(site.name, check.__name__, functools.partial(check, probe), clock)
         if site.port:
-            report.add(site.name, "port", functools.partial(port, probe, checks), clock)
+            report.add(site.name, "port", functools.partial(port, probe), clock)
     return report

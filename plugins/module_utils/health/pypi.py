@@ -35,7 +35,7 @@ CLIENTS = (
 class PypiProbe(Probe):
     """A probe that fetches each thing once; what went wrong then goes wrong for every check that needs it."""
 
-    memo: dict[Any, Any] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict, init=False)  # of this mirror alone: replace() begins another one
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self.memo:

@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
+from ansible_collections.nearby.mirrors.plugins.module_utils.health.base import Site
+from ansible_collections.nearby.mirrors.plugins.module_utils.health.pypi import PypiProbe
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import HttpError
 from fake_mirror import FakeMirror, verdicts_of
 
@@ -59,11 +62,51 @@ def test_what_cannot_be_judged_is_skipped():
     assert verdicts_of(Mirror(DOCUMENT), BASE, NPM | {"probe": ""}, None)["port"][0] == "skipped"
 
 
-def test_the_path_below_which_all_sites_of_a_type_are_is_kept():
-    """Clients of images ask below /v2/ of every host."""
-    mirror = Mirror(404)
-    verdicts_of(mirror, BASE, {"name": "images", "type": "oci", "path": "/v2/images/", "probe": "library/demo", "port": 4873}, None)
-    assert mirror.asked and all(url.startswith(f"{OWN}/v2/") and "images" not in url for url in mirror.asked)
+@pytest.mark.parametrize(
+    ("kind", "index", "path", "there"),
+    [
+        ("pypi", "/python/simple/", "/", "/simple/"),
+        ("npm", "", "/", "/"),
+        ("generic", "", "/", ""),
+        ("oci", "", "/v2/", "/v2/"),  # below which clients of images ask every host
+    ],
+)
+def test_where_a_site_is_on_its_port(kind, index, path, there):
+    given = {"name": "python", "type": kind, "path": "/v2/python/" if kind == "oci" else "/python/", "index": index, "port": 4873}
+    site = Site.from_dict(given, "here").at_its_port
+    assert (site.path, site.index, site.port) == (path, there, 0)
+
+
+def test_each_type_has_a_check_that_is_played_there():
+    for kind, (_probe, checks) in health.CHECKS_BY_TYPE.items():
+        assert set(health.ON_ITS_PORT.get(kind, checks[:1])) <= set(checks), kind
+
+
+class Crates(Mirror):
+    """Its configuration names the mirror's own port, wherever it is asked for; a crate's index file is what is given."""
+
+    def find(self, url, headers):
+        return json.dumps({"dl": f"{BASE}/cargo/crates"}).encode() if url.endswith("/config.json") else super().find(url, headers)
+
+
+def test_crates_lead_to_the_mirror_s_port_from_that_of_the_site_too():
+    entry = json.dumps({"name": "demo", "vers": "1.0.0", "cksum": "0" * 64, "yanked": False}).encode()
+    site = {"name": "cargo", "type": "cargo", "path": "/cargo/", "probe": "demo", "port": 4873}
+    assert verdicts_of(Crates(entry), BASE, site, None)["port"] == ("good", f"versions at {OWN}: 1 versions")
+    assert verdicts_of(Crates(404), BASE, site, None)["port"][0] == "bad"
+
+
+def test_a_prefix_alone_proves_nothing():
+    """Any server answers something there."""
+    site = {"name": "tools", "type": "generic", "path": "/tools/", "port": 4873}
+    assert verdicts_of(Mirror(404), BASE, site, None)["port"][0] == "skipped"
+    assert verdicts_of(Mirror(404), BASE, site | {"probe": "v1/tool"}, None)["port"][0] == "bad"
+
+
+def test_nothing_is_remembered_from_the_mirror_s_port():
+    probe = PypiProbe(FakeMirror(), BASE, Site("pypi", "pypi", "/pypi/"))
+    probe.memo["page"] = "one"
+    assert replace(probe, base=OWN).memo == {}
 
 
 @pytest.mark.parametrize("port", ["4873", True, -1, 65536])
