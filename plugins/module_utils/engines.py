@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -94,7 +94,8 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
             r"|test_what_is_redirected_twice_is_refused",
         ),
         PAIRS,
-        UNCHECKED,
+        # Apache finds damage of a stored header alone, which is a file of its own; Nginx that of the begin of a stored response.
+        replace(UNCHECKED, faults=r"stored_heads_overwritten|stored_emptied"),
     ),
 }
 
