@@ -241,6 +241,7 @@ def test_links_of_a_page_hold_on_a_port_of_its_own(world: World, mirror: Mirror,
     page = on_its_port(world, f"/simple/{project.name}/", ACCEPT[kind])
     assert good(page, project.page(kind), kind), show(page)
     assert until(lambda: mirror.get(project.index, {"Accept": ACCEPT[kind], "Accept-Encoding": "gzip"}).cache == "hit", 3)
+    assert len(project.asked("index")) == 1, "what is stored for the port is not what is stored for the path"
     for artifact in project.project.artifacts:
         assert f"/rooted/files{artifact.path}" in [link.partition("#")[0] for link in page.links]
     for link in (link.partition("#")[0] for link in page.links):
