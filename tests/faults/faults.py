@@ -124,6 +124,7 @@ def names(mode: str) -> Step:
 DEAD = {"cold": ANY}  # nothing can be had that nobody had before
 BROKEN = {"cold": ANY}  # a client notices
 EDGE = {"cold": 0.003}
+SCRUBBED = "after a scrub"
 UNSEEN = {"bad before the scrub": ANY}  # no server looks at what it sends
 
 
@@ -181,12 +182,14 @@ def heads_overwritten(lab: Lab) -> None:
         if number % 3 == 0:
             with path.open("r+b") as file:
                 file.write(b"\xa5" * min(64, path.stat().st_size))
+    lab.bad = lab.warm
 
 
 def emptied(lab: Lab) -> None:
     for number, path in enumerate(stored(lab)):
         if number % 3 == 0:
             path.write_bytes(b"")
+    lab.bad = lab.warm
 
 
 def halved(lab: Lab) -> None:
@@ -219,7 +222,7 @@ def scrubbed(lab: Lab) -> None:
     """What is still bad after one scrub, and whether the registry is believed and not the mirror."""
     told = lab.play("nearby.mirrors.scrub", "--limit", MIRROR, nearby_scrub_request_rate=0, nearby_scrub_time_limit=300)
     lab.note(re.findall(r"^ *\"(.*looked at.*)\"", told.output, re.MULTILINE))
-    lab.count("after a scrub", lab.ask(lab.bad)["kinds"]["asked"]["failed"], len(lab.bad))
+    lab.count(SCRUBBED, lab.ask(lab.bad)["kinds"]["asked"]["failed"], len(lab.bad))
 
 
 def corrupt_files(lab: Lab) -> None:
@@ -449,8 +452,13 @@ FAULTS = [
     Fault("disk_full", "the cache's filesystem is full", full, not_full, quick=True),
     Fault("disk_read_only", "the cache's filesystem is read-only", remount("ro"), remount("rw")),
     Fault("disk_wiped", "all that is stored is deleted", wiped),
-    Fault("stored_heads_overwritten", "64 bytes at the begin of each third stored file", heads_overwritten),
-    Fault("stored_emptied", "each third stored file is empty", emptied),
+    Fault(
+        "stored_heads_overwritten",
+        "64 bytes at the begin of each third stored file; a scrub follows",
+        heads_overwritten,
+        after=scrubbed,
+    ),
+    Fault("stored_emptied", "each third stored file is empty; a scrub follows", emptied, after=scrubbed),
     Fault(
         "stored_halved",
         "each third stored file ends half-way; a scrub follows",

@@ -145,7 +145,7 @@ class Clients:
                 raise LostError from None
             status, fields = self.parse(head)
             try:
-                body = await self.body(reader, fields)
+                body = b"" if status == 304 else await self.body(reader, fields)
             except (asyncio.IncompleteReadError, OSError, ValueError) as error:
                 if isinstance(error, TimeoutError):
                     raise

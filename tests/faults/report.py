@@ -29,12 +29,14 @@ def excuse(engine: str, fault: faults.Fault) -> str:
 
 
 def missed(engine: str, fault: faults.Fault, found: Found) -> list[str]:
-    """A sentence for every figure that is not good enough, and that no known limit excuses: one that comes while the fault lasts."""
+    """A sentence for every figure that is not good enough, and that no known limit excuses: what comes while the fault lasts, or until
+    a scrub has followed it."""
     if "broken" in found:
         return [f"the fault could not be injected or healed: {found['broken']}"]
     sentences = []
+    excused = {"warm", "wrong"} | ({"stored"} if faults.SCRUBBED in found else set())
     for name, value in figures(found).items():
-        share = 1.0 if name in ("warm", "wrong") and excuse(engine, fault) else fault.wanted.get(name, 0.0)
+        share = 1.0 if name in excused and excuse(engine, fault) else fault.wanted.get(name, 0.0)
         if value["failed"] > share * value["of"]:
             sentences.append(f"{name}: failed {value['failed']} of {value['of']}, wanted at most {share:.1%}")
     if found.get("down_seconds", 0) > fault.down:
