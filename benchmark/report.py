@@ -249,7 +249,7 @@ Written by `make benchmark` on {results["date"]}{again}; `results.json` has the 
 Machine: {on["processor"]}, {on["cores"]} cores, {on["memory_gib"]} GiB, {on["system"]}, kernel {on["kernel"]}.
 Nginx {on["nginx"]}, Apache {on["apache"]}, Python {on["python"]}, ansible-core {on["ansible_core"]}, wrk {on["wrk"]}.
 Everything runs on this machine, load tool included: the servers in a network namespace, their clients at the other end of a pair of
-virtual Ethernet devices. Other processes had {noise:.0%} of the processors during the hits.{remark}
+virtual Ethernet devices, and on other cores. Other processes had {noise:.0%} of the processors during the hits.{remark}
 
 Missed of what is wanted:{verdict}
 
@@ -258,8 +258,10 @@ Reached by the middle one of three loads, but missed under one of them:{alone}
 {tables(results)}
 
 ## What is compared
-- *static* is a plain Nginx that sends files of the same bytes (`static.conf`): as many workers, sendfile, keepalive, open files kept
-  and the same log as the mirror; pages lie there gzipped already (`gzip_static`).
+- All servers have the same core, and each Nginx has one worker; the load tool has another core. Where all had all cores, and two
+  workers, chance had it which of them took how many of a few connections: the ratio of the same bytes swayed from 0.7 to 1.05.
+- *static* is a plain Nginx that sends files of the same bytes (`static.conf`): sendfile, keepalive, open files kept and the same log as
+  the mirror; pages lie there gzipped already (`gzip_static`).
 - *mirror* is the configuration that the role renders for an engine, warm, in front of the fixture registries. Clients ask for pages
   as gzip.
 - *over loopback* is the same with the load tool beside the server, and the middle load alone: packets of 64 KB, no device in between.

@@ -30,13 +30,16 @@ NAMESPACE, HOST, CLIENT, LOOPBACK = "nearby-benchmark", "10.86.46.1", "10.86.46.
 INSIDE = ("ip", "netns", "exec", NAMESPACE)
 LOG_FLUSH_SECONDS = 1.5  # both servers write their logs at least once a second
 READ_SIZE = 1 << 20  # of a download, in bytes
+CORES = sorted(os.sched_getaffinity(0))
+SERVERS, CLIENTS = CORES[0], set(CORES[1:]) or set(CORES)
 
 
 @contextlib.contextmanager
 def link() -> t.Iterator[None]:
     """A network namespace for all servers, which clients on this side reach over a pair of virtual Ethernet devices. Needs root.
 
-    A mirror's clients are on other hosts. Loopback is no such way: its packets are of 64 KB, and no device is in between.
+    A mirror's clients are on other hosts. Loopback is no such way: its packets are of 64 KB, and no device is in between. Neither have
+    they a say in which worker runs where: all servers are on one core, each with one worker, and all clients on the others.
     """
     pair = ("nearby-bench-c", "nearby-bench-s")  # of at most 15 letters
 
@@ -44,6 +47,8 @@ def link() -> t.Iterator[None]:
         subprocess.run(["ip", *command.split()], check=True)
 
     with contextlib.ExitStack() as stack:
+        os.sched_setaffinity(0, CLIENTS)
+        stack.callback(os.sched_setaffinity, 0, CORES)
         if Path("/run/netns", NAMESPACE).exists():  # of a run that was killed
             ip(f"netns del {NAMESPACE}")
         ip(f"netns add {NAMESPACE}")
@@ -114,7 +119,8 @@ class Server:
         environment: t.Mapping[str, str] | None = None,
         leads_past_it: bool = False,
     ) -> None:
-        self.name, self.root, self.address, self.command, self.index, self.ready = name, root, address, [*INSIDE, *command], index, ready
+        self.name, self.root, self.address, self.index, self.ready = name, root, address, index, ready
+        self.command = [*INSIDE, "taskset", "--cpu-list", str(SERVERS), *command]
         self.leads_past_it = leads_past_it  # the links of its pages are those of upstream
         self.environment = {**os.environ, **(environment or {})}
         self.log = next(root.glob("log"), root) / "access.log"
@@ -204,7 +210,7 @@ def further() -> t.Iterator[list[dict[str, t.Any]]]:
 def mirror(root: Path, registry: Registry, engine: str, sites: t.Iterable[dict[str, t.Any]]) -> Server:
     """The mirror: the role's own rendered configuration, not yet started."""
     site = {"name": "pypi", "type": "pypi", "upstream": registry.urls["index"], "origins": [registry.urls["files"]], "lifetime": 86400}
-    rendered = bench.Mirror(root, engine, [site, *sites], mirror_addresses=[HOST, LOOPBACK])
+    rendered = bench.Mirror(root, engine, [site, *sites], mirror_addresses=[HOST, LOOPBACK], mirror_workers=1)
     rendered.render()
     return Server(engine, root, bench.ENGINES[engine](root), (HOST, rendered.address[1]))
 

@@ -173,8 +173,11 @@ def bodies_do_not_go_on(root: Directive) -> t.Iterator[str]:
             refused = name == "client_max_body_size" and any(answer.value == "404" for answer in found.above[-1].own("return"))
             if found.value != wanted and not refused and not takes_posts(found.above[-1]):
                 yield f"{found} is not {wanted}"
+    looked_at = [entry.arguments[-1] for each in http.own("map") if each.arguments[-1] == "$refused" for entry in each.inner]
     for server in {listen.above[-1] for listen in root.all("listen") if faces_clients(listen)}:
-        if not any(block.value == "$refused_body" and block.own("return")[0].value == "413" for block in server.own("if")):
+        leaves = [found.value for block in server.own("if") if block.value == "$refused" for found in block.own("rewrite")]
+        ends = [found.value for block in server.own("location") if block.arguments == ("=", "/refused") for found in block.own("return")]
+        if not (leaves and ends == ["413"] and any(value.endswith("$refused_body") for value in looked_at)):
             yield f"{server} does not refuse a request with a body"
 
 

@@ -66,7 +66,9 @@ BREAKAGES: dict[str, list[tuple[t.Callable[..., t.Iterator[str]], str, str]]] = 
         (nginx_checks.bodies_do_not_go_on, r"proxy_pass_request_body off;", ""),
         (nginx_checks.bodies_do_not_go_on, r"proxy_pass http://artifact\$raw_path;", r"\g<0> proxy_pass_request_body on;"),
         (nginx_checks.bodies_do_not_go_on, r"client_max_body_size 1;", "client_max_body_size 1m;"),
-        (nginx_checks.bodies_do_not_go_on, r"if \(\$refused_body\)[^}]*}", ""),
+        (nginx_checks.bodies_do_not_go_on, r"if \(\$refused\)[^}]*}", ""),
+        (nginx_checks.bodies_do_not_go_on, r"\$refused_path\$refused_body", "$refused_path"),
+        (nginx_checks.bodies_do_not_go_on, r"return 413;", ""),
         (nginx_checks.bodies_do_not_go_on, r"proxy_pass http://pass\$raw_path;", "proxy_pass http://artifact$raw_path;"),
         (
             nginx_checks.only_listed_headers_go_on,
