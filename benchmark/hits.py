@@ -151,13 +151,18 @@ def measure(
     time.sleep(LOG_FLUSH_SECONDS)
     for server in servers:
         count = sum(each.responses for each in turns[server.name])
-        cut = 0 if case.whole else sum(loads) * repetitions
+        cut = 0 if case.whole else sum(1 + load for load in loads) * repetitions  # and each turn's first, which may not be a hit
         verify(f"{case.name}, {server.name}", server.log_since(logged[server.name]), count, cut, "" if server is static else "HIT")
     return turns, {name: len(reply.body) for name, (_path, reply, _sent) in warmed.items()}
 
 
 def turn(case: Case, server: Server, path: str, registry: Registry, connections: int, seconds: int, loopback: bool = False) -> Turn:
-    """Load one server with one case, over the link or from beside it."""
+    """Load one server with one case, over the link or from beside it.
+
+    What expired since its last turn is refreshed first: a connection whose first answer had to wait is slower for as long as it lasts.
+    """
+    if not case.whole:
+        bench.fetch(server.address, path, case.headers, timeout=120)
     registry.call("forget")
     cpu, began = server.cpu_seconds(), time.monotonic()
     told: dict[str, float] = {}
