@@ -293,16 +293,19 @@ WHERE = """\
 ## Where the rest goes
 - In Nginx a hit makes two calls more than a static file: each time the server reads the stored header, which holds the response's
   header fields, from the cache file; and a page was compressed on its way, so that its length is not stored, and the end of its chunks
-  is written for itself. Of the 4 to 6 µs in all, the checks of host, method, path and body take 1. Logging takes less than 1.
+  is written for itself. Of the 4 to 6 µs in all, the checks of host, method, path and body take less than 1. Logging takes less than 1.
 - Without the cache of open files a hit would take 4 µs more.
 - Pages are sent by sendfile. Copied (`sendfile off`, `output_buffers 1 512k`) a small one takes 4 µs less, and one of 400 KB 15 to 50
   more. Smaller buffers are worse.
 - Slices cost nothing that could be measured.
-- Apache's event MPM hands a connection back after each response and wakes another thread for the next request. Where the threads
-  interrupt each other by that (not run as a batch, `chrt --batch`), a small hit takes 107 µs instead of 80, and one of 400 KB 195
-  instead of 140. A bare Apache that sends the same bytes as plain files, as a batch, takes 47 and 100 µs.
-- Of the 30 to 40 µs between the two, 15 are the log, whose lines are written one by one, since Apache's buffer for them has no clock;
-  each rewrite rule that is asked takes 0.7, and what is asked of headers 4 in all.
+- Apache's event MPM hands a connection back after each response and wakes another thread for the next request. With both cores for
+  all, 400 KB took 195 µs where the threads interrupt each other by that, and 140 where they do not (as a batch, `chrt --batch`).
+- A bare Apache that sends the same 400 KB as plain files, and logs nothing, takes 84 µs on the servers' core, and is as fast as static
+  files of Nginx (0.98 to 1.07), since the load tool is the limit then; it would have to take 112 for a ratio of 0.75. Of the 35 µs
+  more of a hit, the log is 9, whose lines are written one by one, since Apache's buffer for them has no clock; each rewrite rule that
+  is asked takes 0.7, and what is asked of headers 4 in all. The rest is the cache's: it looks for a header file, reads it, and opens
+  the body.
+- A larger send buffer (`SendBufferSize`), and the log through a pipe, brought nothing; without sendfile 400 KB takes 220 µs.
 - One start of Apache in several is slower than the others by a third, all of it in the kernel's `futex_wake`. Presumably its thousand
   threads that wait for work are in the list of those that wait for a lock: since Linux 6.16 a process has few such lists.
 - A thread sends files through a pipe of its own, and the kernel gives a user 16,384 pages for pipes, 16 to each, and then 2

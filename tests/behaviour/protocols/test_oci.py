@@ -170,6 +170,15 @@ def test_fifty_cold_clients_fetch_a_blob_as_one_does(world: World, registry: Oci
     assert until(lambda: [registry.fetched(digest(layer)) for layer in layers] == [2, 2]), registry.asked
 
 
+@promise("once")
+def test_fifty_cold_clients_fetch_a_blob_once(world: World, registry: OciRegistry, image: str) -> None:
+    layer = image.encode() * 200_000
+    registry.push(image, "cold", layer)
+    at_once(50, lambda _number: get(world, f"{image}/blobs/{digest(layer)}"))
+    until(lambda: registry.fetched(digest(layer)) > 1, 2)
+    assert registry.fetched(digest(layer)) == 1, registry.asked
+
+
 @promise("closed")
 def test_tokens_are_the_mirrors_and_credentials_of_clients_stay_here(world: World, registry: OciRegistry, image: str) -> None:
     named, manifest = parts(registry, image)
