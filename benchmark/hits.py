@@ -161,9 +161,9 @@ def turn(case: Case, server: Server, path: str, registry: Registry, connections:
 
     What expired since its last turn is refreshed first: a connection whose first answer had to wait is slower for as long as it lasts.
     """
+    registry.call("forget")
     if not case.whole:
         bench.fetch(server.address, path, case.headers, timeout=120)
-    registry.call("forget")
     cpu, began = server.cpu_seconds(), time.monotonic()
     told: dict[str, float] = {}
     if case.whole:

@@ -309,8 +309,8 @@ WHERE = """\
 - One start of Apache in several is slower than the others by a third, all of it in the kernel's `futex_wake`. Presumably its thousand
   threads that wait for work are in the list of those that wait for a lock: since Linux 6.16 a process has few such lists.
 - A thread sends files through a pipe of its own, and the kernel gives a user 16,384 pages for pipes, 16 to each, and then 2
-  (`pipe(7)`). With 2,000 threads Apache sent in pieces of 8 KB, and 400 KB took 240 to 560 µs over the link, where they take
-  160 now. So it begins with 1,000, and has more only while that many clients are being waited for.
+  (`pipe(7)`). With 2,000 threads Apache sent in pieces of 8 KB, and 400 KB took 240 to 560 µs over the link, where they took
+  160 with 1,000. So it begins with 1,000, and has more only while that many clients are being waited for.
 - What paces counts more than the server. With BBR, static files of 400 KB took 120 to 140 µs over the link instead of 50 to 65, sendfile
   from within a page took nearly twice the time of one from its edge, and ratios swayed by a half.
 """

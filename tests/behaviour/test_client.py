@@ -41,6 +41,26 @@ def test_a_name_that_is_not_the_mirrors(mirror: Mirror, spare: Mirror, fresh: Ma
 
 
 @promise("closed")
+@pytest.mark.parametrize(
+    ("method", "host", "path", "status"),
+    [
+        ("GET", "stranger.test", "", 421),
+        ("POST", "mirror.test", "", 405),
+        ("PUT", "mirror.test", "", 405),
+        ("GET", "mirror.test", "/../", 400),
+        ("GET", "mirror.test", "", 413),
+    ],
+)
+def test_a_body_is_the_last_of_what_a_request_is_refused_for(
+    mirror: Mirror, fresh: Make, method: str, host: str, path: str, status: int
+) -> None:
+    project = fresh()
+    reply = mirror.get(f"{project.index}{path}", {"Host": host, "Content-Length": "5"}, method=method, body=b"12345")
+    assert (reply.status, project.asked()) == (status, []), show(reply)
+    assert ("GET, HEAD" in reply["Allow"]) == (status == 405), show(reply)
+
+
+@promise("closed")
 def test_every_name_of_the_mirror(mirror: Mirror, fresh: Make) -> None:
     project = fresh()
     for host in "mirror.test", "MIRROR.Test", "mirror.test.", "localhost", socket.gethostname(), "127.0.0.1", "[::1]":

@@ -170,14 +170,19 @@ def bodies_do_not_go_on(root: Directive) -> t.Iterator[str]:
         if [found.value for found in http.own(name)] != [wanted]:
             yield f"http has no {name} {wanted}"
         for found in root.all(name):
-            refused = name == "client_max_body_size" and any(answer.value == "404" for answer in found.above[-1].own("return"))
+            refused = name == "client_max_body_size" and any(answer.value in ("404", "413") for answer in found.above[-1].own("return"))
             if found.value != wanted and not refused and not takes_posts(found.above[-1]):
                 yield f"{found} is not {wanted}"
-    looked_at = [entry.arguments[-1] for each in http.own("map") if each.arguments[-1] == "$refused" for entry in each.inner]
+    looked_at = {entry.name: entry.value for each in http.own("map") if each.arguments[-1] == "$refused" for entry in each.inner}
+    passed = [name for name, value in looked_at.items() if not value]
     for server in {listen.above[-1] for listen in root.all("listen") if faces_clients(listen)}:
         leaves = [found.value for block in server.own("if") if block.value == "$refused" for found in block.own("rewrite")]
-        ends = [found.value for block in server.own("location") if block.arguments == ("=", "/refused") for found in block.own("return")]
-        if not (leaves and ends == ["413"] and any(value.endswith("$refused_body") for value in looked_at)):
+        ends = [found.value for block in server.own("location") if block.value == "= /.refused" for found in block.own("return")]
+        if (
+            (leaves, ends, len(passed)) != (["^ /.refused last"], ["413"], 1)
+            or " (?:GET|HEAD) 0?\\| " not in passed[0]
+            or not looked_at["default"].endswith("$refused_body")
+        ):
             yield f"{server} does not refuse a request with a body"
 
 
