@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from .catalogue import ECOSYSTEMS, Ecosystem, Route
 
 OPTIONS = {
     *("name", "type", "path", "upstream", "origins", "probe", "lifetime"),
-    *("immutable", "query", "representations", "posts", "suites", "registry", "port"),
+    *("immutable", "query", "representations", "posts", "suites", "registry", "port", "index"),
 }
 RESERVED_PATHS = {"/", "/health/", "/mirror.json/"}
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -183,6 +184,23 @@ def check_ports_differ(sites: Iterable[Mapping[str, Any]], own_port: int) -> Non
             users[site["port"]] = f"that of site '{site['name']}'"
 
 
+def at_index(site: Mapping[str, Any]) -> Ecosystem:
+    """A site's ecosystem, with the index where the site says that it is, upstream as on the mirror. Raises :class:`SiteError`.
+
+    An index at the site's root has the names of all its projects to itself: what a type has beside it gives way, but for the artifacts.
+    """
+    ecosystem, index = ECOSYSTEMS[site["type"]], site.get("index")
+    if index is None:
+        return ecosystem
+    if not ecosystem.index:
+        raise SiteError(f"Site '{site['name']}': type '{ecosystem.type}' has its index at one place only; take index out.")
+    if not isinstance(index, str) or not re.fullmatch(r"(?:[A-Za-z0-9_~+-][A-Za-z0-9._~+-]*/)*", index):
+        raise SiteError(f"Site '{site['name']}': index '{index}' is not of the form words/, or empty; correct it.")
+    moved = {route: replace(route, path=index) for route in ecosystem.routes if route.path == ecosystem.index}
+    routes = (moved.get(route, route) for route in ecosystem.routes if index or route in moved or route.kind == "artifact")
+    return replace(ecosystem, index=index, routes=tuple(routes))
+
+
 def default_index(ecosystem: Ecosystem, repository: str | None) -> str:
     """Where the index of a type's default repository is; empty where the type has none."""
     return re.sub("^https?://", rf"\g<0>{ecosystem.subdomain}", repository or "")
@@ -192,7 +210,7 @@ def resolve_site(
     site: Mapping[str, Any], upstream: str, discovered: Mapping[str, Any], own_url: str = "", fetcher_port: int = 0
 ) -> dict[str, Any]:
     """One resolved site. Its shape is the collection's inner contract; ``docs/reference/site.md`` shows one."""
-    ecosystem = ECOSYSTEMS[site["type"]]
+    ecosystem = at_index(site)
     name = site["name"]
     path = site.get("path", f"{ecosystem.base}{name}/")
     if not isinstance(path, str) or not re.fullmatch(r"(?:/[A-Za-z0-9._~-]+)+/", path) or path in RESERVED_PATHS or "/." in path:
@@ -290,14 +308,16 @@ def resolve_site(
         "fetcher": {"program": ecosystem.fetcher, "port": fetcher_port, "prefix": prefix} if ecosystem.fetcher else {},
         "discover": bool(ecosystem.linked or ecosystem.fetcher) and "origins" not in site or bool(suites),
         "index": "" if ecosystem.index is None else f"{path}{ecosystem.index}",
+        "index_url": f"{upstream}{ecosystem.base}{ecosystem.index or ''}",
         "probe": site.get("probe", next((suite for suite in suites if not suite.endswith("/")), ecosystem.probe)),
         "here": own_url if ecosystem.whole_links else "",
         "serial_header": ecosystem.serial_header,
         "mirror_info": next((key for key in ecosystem.mirror_info if key in (ecosystem.type, discovered.get("vendor") or name)), ""),
         "representations": [{"name": r.name, "media_types": list(r.media_types), "accept": r.accept} for r in ecosystem.representations],
         "offered": [r.name for r in ecosystem.representations if r.name in offered],
-        # The first route that matches a path serves it; one that is a mere prefix can be matched without an expression.
-        "routes": sorted(routes, key=lambda route: -len(route["path"])),
+        # The first route that matches a path serves it, and one for all of them is the last of its length; one that is a mere prefix
+        # can be matched without an expression.
+        "routes": sorted(routes, key=lambda route: (-len(route["path"]), route["pattern"].endswith("(?<rest>.*)$"))),
     }
 
 

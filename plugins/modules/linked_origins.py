@@ -36,6 +36,10 @@ options:
         description: Base URL of the registry, above C(simple/) or C(config.json).
         type: str
         required: true
+      index_url:
+        description: Where a registry of the type V(pypi) has its index. If it is empty, C(simple/) below O(sites[].upstream) is taken.
+        type: str
+        default: ''
       probe:
         description: A project that the registry has. If it is empty, V(pip) is taken for a site of type V(pypi).
         type: str
@@ -112,6 +116,7 @@ def main() -> None:
         "name": {"type": "str", "required": True},
         "type": {"type": "str", "required": True},
         "upstream": {"type": "str", "required": True},
+        "index_url": {"type": "str", "default": ""},
         "probe": {"type": "str", "default": ""},
         "suites": {"type": "list", "elements": "str", "default": []},
     }

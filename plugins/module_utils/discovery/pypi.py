@@ -18,7 +18,7 @@ def discover(client: Client, site: Mapping[str, Any]) -> Found:
     """The origin with the most links comes first; the upstream's own comes last, if links lead to it beside its path."""
     upstream = site["upstream"].rstrip("/")
     project = site.get("probe") or "pip"
-    url = f"{upstream}/simple/{project}/"
+    url = f"{site.get('index_url') or f'{upstream}/simple/'}{project}/"
     offered: list[str] = []
     counts: Counter[str] = Counter()
     for kind, media_types in MEDIA_TYPES.items():

@@ -26,6 +26,12 @@ def test_pypi(world):
     assert {headers["Accept-Encoding"] for _method, _url, headers in world.asked} == {"gzip"}
 
 
+def test_an_index_elsewhere(world):
+    world.faults.append(pages('<a href="https://files.test/1.whl">x</a>'))
+    discover(world, {**SITE, "index_url": "https://index.test/whl/cpu/"})
+    assert {url for _method, url, _headers in world.asked} == {"https://index.test/whl/cpu/{}/".format(SITE["probe"])}
+
+
 def test_html_whatever_is_asked_for(world):
     world.offered, world.serial["https://index.test"] = ("html",), ""
     found = discover(world, SITE)

@@ -611,3 +611,49 @@ def test_each_oci_site_is_fetched_for_by_a_program_of_its_own():
 def test_refused_oci_sites(site, sentence):
     with pytest.raises(SiteError, match=sentence):
         resolve([site])
+
+
+WHEELS = {"name": "wheels", "type": "pypi", "upstream": "https://wheels.example.org/whl/cpu", "index": "", "origins": []}
+FILE = "torch-2.0%2Bcpu-py3-none-any.whl"
+
+
+@pytest.mark.parametrize(
+    ("index", "path", "kind", "below"),
+    [
+        ("", "torch/", "index", "torch/"),
+        ("", "", "index", ""),
+        ("", FILE, "artifact", FILE),
+        ("", f"torch/{FILE}", "artifact", f"torch/{FILE}"),
+        ("", "pypi/", "index", "pypi/"),
+        ("cpu/", "cpu/torch/", "index", "cpu/torch/"),
+        ("cpu/", FILE, "artifact", FILE),
+        ("cpu/", "simple/torch/", None, ""),
+    ],
+)
+def test_an_index_where_the_site_says(index, path, kind, below):
+    (site,) = resolve([{**WHEELS, "index": index}])
+    assert routed([site], f"/wheels/{path}") == ((kind, f"{WHEELS['upstream']}/{below}") if kind else None)
+    assert (site["index"], site["index_url"]) == (f"/wheels/{index}", f"{WHEELS['upstream']}/{index}")
+
+
+def test_links_of_an_index_at_its_root_lead_below_the_site():
+    (site,) = resolve([WHEELS])
+    (rewrite,) = [route["rewrite"] for route in site["routes"] if route["kind"] == "index"]
+    assert {"from": 'href="/whl/cpu/', "to": 'href="/wheels/'} in rewrite
+    assert {"from": "https://wheels.example.org/whl/cpu/", "to": "/wheels/"} in rewrite
+
+
+@pytest.mark.parametrize(
+    ("site", "sentence"),
+    [
+        ({**WHEELS, "index": "cpu"}, "index 'cpu' is not of the form words/, or empty; correct it"),
+        ({**WHEELS, "index": "../"}, "index '../' is not of the form words/"),
+        ({**WHEELS, "index": "/"}, "index '/' is not of the form words/"),
+        ({**WHEELS, "index": True}, "index 'True' is not of the form words/"),
+        ({"type": "npm", "upstream": "https://a.test", "index": "cpu/"}, "type 'npm' has its index at one place only; take index out"),
+        ({"type": "generic", "upstream": "https://a.test", "index": ""}, "type 'generic' has its index at one place only"),
+    ],
+)
+def test_refused_indexes(site, sentence):
+    with pytest.raises(SiteError, match=re.escape(sentence)):
+        resolve([site])
