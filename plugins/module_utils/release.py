@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -345,12 +346,7 @@ class Bare:
         return False
 
     def start(self, engine: Engine, configuration: str) -> str:
-        # A server that was killed leaves its sockets behind.
-        folder = os.path.dirname(engine.pid_path)
-        os.makedirs(folder, mode=0o755, exist_ok=True)
-        for name in os.listdir(folder):
-            if name.endswith(".sock"):
-                os.unlink(os.path.join(folder, name))
+        os.makedirs(os.path.dirname(engine.pid_path), mode=0o755, exist_ok=True)
         return run([*engine.start, configuration])
 
     def reload(self, engine: Engine) -> str:
@@ -611,7 +607,20 @@ class Deploy:
         self.releases.point(name)
         self.service.install(self.releases.read(name))
         running = engine if engine.pid else other if other and other.pid else None
+        clear_sockets(os.path.dirname(engine.pid_path))
         return self.service.reload(running) if running else self.service.start(engine, os.path.join(self.releases.link, CONFIGURATION))
+
+
+def clear_sockets(folder: str) -> None:
+    """Take away the sockets in a folder that nobody listens on any more: a server cannot bind to what one that was killed, or one
+    that did not come up, has left behind."""
+    for path in glob.glob(os.path.join(glob.escape(folder), "*.sock")):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
 
 
 def stands(releases: Releases, service: Bare) -> bool:

@@ -359,9 +359,11 @@ class Mirror:
         )
         if done.returncode:
             raise RuntimeError(f"The role did not render its configuration:\n{done.stdout}")
-        for name, text in json.loads((self.root / "files.json").read_text()).items():
+        rendered = (self.root / "files.json").read_text()
+        release = hashlib.sha256(rendered.encode()).hexdigest()[:8]
+        for name, text in json.loads(rendered).items():
             (path := self.root / "etc" / name).parent.mkdir(exist_ok=True)
-            path.write_text(text.replace("@RELEASE@", "test"))
+            path.write_text(text.replace("@RELEASE@", release))
 
     def replace(self, pattern: str, text: str) -> None:
         """Replace in the rendered configuration. Raises ValueError where the pattern finds nothing."""

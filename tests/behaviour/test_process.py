@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -15,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bench import ENGINES, PIP, Fresh, Mirror, Reply, age, fetch, free_port, good, show, until
+from bench import ENGINES, PIP, Fresh, Mirror, Reply, World, age, fetch, free_port, good, show, until
 from promises import patient, promise
-from registry import HTML, JSON
+from registry import HTML, JSON, Project
 
 Make = t.Callable[..., Fresh]
 SIZE = 3_000_000  # more than two slices of the second mirror
@@ -59,6 +61,43 @@ def test_five_reloads_during_downloads(spare: Mirror, fresh: Make) -> None:
             assert reply and good(reply, project.content), reply and show(reply)
     stored_right(spare, projects)
     assert sum(request["sent"] for request in projects[0].asked("files")) <= 1.02 * len(projects[0].content)
+
+
+@promise("reloads")
+@patient
+def test_pages_while_a_reload_changes_how_they_are_rewritten(world: World) -> None:
+    """For a moment there are workers of two configurations: what either stores is rewritten by its own."""
+    registry, root = world.registries["pypi"], world.mirror.root / "reloaded"
+    mirror = Mirror(root, world.mirror.engine, [], mirror_resolvers=world.mirror.variables["mirror_resolvers"])
+    configurations = []
+    for origin in "http://elsewhere.test", registry.files_url:
+        mirror.variables["mirror_sites"] = [{"name": "pypi", "type": "pypi", "upstream": registry.index_url, "origins": [origin]}]
+        mirror.render()
+        configurations.append({path: path.read_text() for path in (root / "etc").rglob("*") if path.is_file()})
+    numbers, asked = itertools.count(), []
+
+    def ask(end: float) -> None:
+        while time.monotonic() < end:
+            name = f"reloaded-{next(numbers)}"
+            registry.projects[name] = Project(name).release("1.0", "sdist")
+            asked.append((f"/pypi/simple/{name}/", mirror.attempt(f"/pypi/simple/{name}/")))
+
+    mirror.start()
+    try:
+        for files in configurations * 3:
+            for path, text in files.items():
+                path.write_text(text)
+            mirror.reload()
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                for future in [pool.submit(ask, time.monotonic() + 0.6) for _thread in range(4)]:
+                    future.result()
+        # Who is between two generations of Apache is told to come again, and a client does.
+        statuses = collections.Counter(reply.status if reply else 0 for _path, reply in asked)
+        assert len(asked) > 100 and not set(statuses) - {200, 503} and statuses[503] <= len(asked) // 50, statuses
+        wrong = [path for path, _reply in asked if registry.files_url.encode() in mirror.get(path).plain]
+        assert not wrong, f"{len(wrong)} of {len(asked)} lead to upstream"
+    finally:
+        mirror.stop()
 
 
 @promise("reloads")

@@ -347,6 +347,9 @@ def test_a_release_that_fails_in_force_is_taken_back(mirror: str, site: dict) ->
     assert deploy.returncode != 0
     assert f"the one before it, {before['current']}, is in force again" in output and "Address already in use" in output, output
     assert state() == before
+    for place in (port, PORT):
+        again = quickstart(mirror_sites=[site], mirror_port=place)
+        assert again.returncode == 0, again.stdout
 
 
 def test_a_run_folder_stays_where_it_is_while_the_mirror_runs(mirror: str, site: dict) -> None:

@@ -117,6 +117,17 @@ def test_a_server_that_was_killed_is_started_though_the_trial_would_fail(host: H
     assert host.served() == host.releases.current
 
 
+def test_sockets_that_nobody_listens_on_are_taken_away(host: Host) -> None:
+    dead, alive = host.root / "run/dead.sock", host.root / "run/alive.sock"
+    with socket.socket(socket.AF_UNIX) as killed, socket.socket(socket.AF_UNIX) as other:
+        killed.bind(str(dead))
+        other.bind(str(alive))
+        other.listen()
+        killed.close()
+        host.deploy("first")()
+        assert alive.exists() and not dead.exists()
+
+
 REFUSED = {
     "checker": ({"refuse": "line 3: no"}, "alpha refuses the configuration: line 3: no"),
     "trial does not start": ({"trial": "dead"}, "does not start on trial: no socket"),
