@@ -12,7 +12,7 @@ from configuration import Directive
 # What may be sent on. What comes from a client is one of the mirror's own words by then, see nothing_raw_goes_on().
 SENT_ON = {"Host", "Connection", "User-Agent", "Accept", "Accept-Encoding", "If-None-Match", "If-Modified-Since", "Range"}
 POSTED = {"Content-Type", "Content-Encoding"}
-SENT_BETWEEN_TIERS = {"X-Stored-Serial", "X-Later-Part", "X-Refresh"}
+SENT_BETWEEN_TIERS = {"X-Route", "X-Stored-Serial", "X-Later-Part", "X-Refresh"}
 STEERING = {"X-Accel-Redirect", "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"}
 QUERY = "$is_args$args"
 OWN_STATE = {"upstream_cache_status"}  # is no part of a key: no client has a say in it
