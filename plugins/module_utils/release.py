@@ -316,6 +316,8 @@ class ErrorLog:
                 lines = [line.strip() for line in file]
         except OSError:
             return ""
+        # An old worker that ends what it has finds its own sockets gone, and goes on with those of the new ones.
+        lines = [line for line in lines if ".sock failed (2:" not in line]
         found = (line for level in ("emerg", "crit", "error") for line in lines if re.search(rf"\b{level}\b", line))
         return next((f" ({line[-300:]})" for line in found), "")
 
