@@ -7,8 +7,10 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
+import functools
 import itertools
 import os
+import re
 import shutil
 import signal
 import time
@@ -82,6 +84,10 @@ def test_pages_while_a_reload_changes_how_they_are_rewritten(world: World) -> No
             registry.projects[name] = Project(name).release("1.0", "sdist")
             asked.append((f"/pypi/simple/{name}/", mirror.attempt(f"/pypi/simple/{name}/")))
 
+    def in_force(files: dict[Path, str]) -> bool:
+        told = {mirror.get("/health")["X-Release"] for _time in range(20)}
+        return told == {found[1] for text in files.values() if (found := re.search(r'X-Release "(\w+)"', text))}
+
     mirror.start()
     try:
         for files in configurations * 3:
@@ -91,6 +97,7 @@ def test_pages_while_a_reload_changes_how_they_are_rewritten(world: World) -> No
             with concurrent.futures.ThreadPoolExecutor(4) as pool:
                 for future in [pool.submit(ask, time.monotonic() + 0.6) for _thread in range(4)]:
                     future.result()
+            assert until(functools.partial(in_force, files), 20)
         # Who is between two generations of Apache is told to come again, and a client does.
         statuses = collections.Counter(reply.status if reply else 0 for _path, reply in asked)
         assert len(asked) > 100 and not set(statuses) - {200, 503} and statuses[503] <= len(asked) // 20, statuses
