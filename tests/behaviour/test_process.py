@@ -110,7 +110,7 @@ def test_pages_while_a_reload_changes_how_they_are_rewritten(world: World) -> No
 @promise("reloads")
 @patient
 def test_workers_that_are_killed(spare: Mirror, fresh: Make) -> None:
-    """What they were sending breaks, and is never stored short; they are replaced by themselves."""
+    """What they were sending breaks, or is told to have failed, and is never stored short; they are replaced by themselves."""
     projects, warm = [fresh(size=SIZE, kinds="wheel") for _number in range(3)], fresh()
     assert all(project.content for project in projects)
     assert good(spare.get(warm.file), warm.content)
@@ -121,7 +121,8 @@ def test_workers_that_are_killed(spare: Mirror, fresh: Make) -> None:
                 os.kill(worker, signal.SIGKILL)
             assert until(lambda: (reply := spare.attempt(warm.file)) and good(reply, warm.content), 5, 0.02)
         for reply, project in zip(replies(), projects * 2, strict=True):
-            assert not reply or not reply.complete or good(reply, project.content), show(reply)
+            told = reply and reply.status in (424, 502, 503)  # by another worker, that had handed it on
+            assert not reply or told or not reply.complete or good(reply, project.content), show(reply)
     assert until(lambda: (reply := spare.attempt(warm.file)) and good(reply, warm.content), 5, 0.02)
     assert spare.process and spare.process.poll() is None, "the server ended"
     stored_right(spare, [warm, *projects])
