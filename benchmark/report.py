@@ -308,7 +308,7 @@ WHERE = """\
 - A larger send buffer (`SendBufferSize`), and the log through a pipe, brought nothing; without sendfile 400 KB takes 220 µs.
 - With 1,000 threads in one process, one start of Apache in several was slower than the others by up to a third, all of it in the
   kernel's `futex_wake`: since Linux 6.16 a process has few lists of those that wait, and all threads without work are in one of them.
-  With 64 in a process, and 12 of these, 400 KB takes 3 to 6 µs less, and starts differ less.
+  With 64 in a process, and 1 or 16 of these, 400 KB took 5 to 8 µs less. There are 12 now; the hits of 29 November had 15.
 - A thread sends files through a pipe of its own, and the kernel gives a user 16,384 pages for pipes, 16 to each, and then 2
   (`pipe(7)`). With 2,000 threads Apache sent in pieces of 8 KB, and 400 KB took 240 to 560 µs over the link, where they took
   160 with 1,000. So it begins with 768, since it has other pipes, too, and has more only while that many clients are being waited for.
