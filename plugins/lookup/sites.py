@@ -40,7 +40,7 @@ options:
     default: []
   fetcher_port:
     description:
-      - The port on loopback of the program that fetches for the first site that needs one, as those of the type V(oci) do.
+      - The port on loopback of the first program that fetches for a site, as for those of the type V(oci).
       - Each further one has the next port.
     type: int
     default: 5801

@@ -38,12 +38,6 @@ PAIRS = Limit(
     " one of two was asked for after both had changed, the other does not fit.",
     r"test_a_checksum_fits_though_one_of_both_was_asked_for_alone",
 )
-TWICE = Limit(
-    "twice",
-    "A blob that an oci site has never fetched before comes from its registry twice: docker-registry 2.8 fetches it for who asks, and once"
-    " more for its own store.",
-    r"test_fifty_cold_clients_fetch_a_blob_once",
-)
 ENGINES: dict[str, tuple[Limit, ...]] = {
     "nginx": (
         Limit(
@@ -58,7 +52,6 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
             " for about 10 s, until mirror_min_free has made room.",
         ),
         PAIRS,
-        TWICE,
         UNCHECKED,
     ),
     "apache": (
@@ -101,7 +94,6 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
             r"|test_what_is_redirected_twice_is_refused",
         ),
         PAIRS,
-        TWICE,
         # Apache finds damage of a stored header alone, which is a file of its own; Nginx that of the begin of a stored response.
         replace(UNCHECKED, faults=r"stored_heads_overwritten|stored_emptied"),
     ),

@@ -176,7 +176,7 @@ def check_port(site: Mapping[str, Any]) -> int:
 def check_ports_differ(sites: Iterable[Mapping[str, Any]], own_port: int) -> None:
     """Each port is for one thing. Raises :class:`SiteError`."""
     users = {own_port: "the mirror's own, mirror_port"}
-    users |= {site["fetcher"]["port"]: f"that of the program that fetches for site '{site['name']}'" for site in sites if site["fetcher"]}
+    users |= {each["port"]: f"that of a program that fetches for site '{site['name']}'" for site in sites for each in site["fetchers"]}
     for site in sites:
         if site["port"] in users:
             raise SiteError(f"Site '{site['name']}': port {site['port']} is {users[site['port']]}; set another port.")
@@ -250,9 +250,20 @@ def resolve_site(
             raise SiteError(f"Site '{name}': representation '{representation}' is unknown; set some of {', '.join(known)}, or none.")
     upstream_origin = origin_of(upstream)
     base = upstream[len(upstream_origin) :] if upstream.startswith(upstream_origin) else urlsplit(upstream).path
-    # Of a program of another site, which may have had its port before, this path gets nothing.
-    prefix = hashlib.sha256(upstream.encode()).hexdigest()[:8] if ecosystem.fetcher else ""
-    source = f"http://127.0.0.1:{fetcher_port}/{prefix}" if ecosystem.fetcher else upstream
+    fetchers = {
+        passing: {
+            "name": f"{name}.passing" if passing else name,
+            "program": ecosystem.fetcher,
+            "upstream": upstream,
+            "port": fetcher_port + number,
+            # Of a program of another site, which may have had its port before, this path gets nothing.
+            "prefix": hashlib.sha256(f"{upstream}{' passing' if passing else ''}".encode()).hexdigest()[:8],
+            "keeps": not passing,
+        }
+        for number, passing in enumerate(sorted({route.passing for route in ecosystem.routes}))
+        if ecosystem.fetcher
+    }
+    sources = {passing: f"http://127.0.0.1:{fetcher['port']}/{fetcher['prefix']}" for passing, fetcher in fetchers.items()}
 
     def resolved(route: Route) -> dict[str, Any]:
         return {
@@ -260,7 +271,7 @@ def resolve_site(
             "kind": "absent" if route.kind == "pass" and not site.get("posts") else route.kind,
             "path": f"{path}{route.path}",
             "target": f"{upstream}{ecosystem.base}{route.path}",
-            "fetch": f"{source}{ecosystem.base}{route.path}",
+            "fetch": f"{sources.get(route.passing, upstream)}{ecosystem.base}{route.path}",
             "accept": route.accept,
             "pattern": f"^{re.escape(path + route.path)}(?<rest>{route.match or '.*'})$",
             "at_root": f"^{re.escape(ecosystem.base)}(?<below>{re.escape(route.path)}(?:{route.match or '.*'}))$" if port else "",
@@ -305,7 +316,7 @@ def resolve_site(
         "suites": suites,
         "components": discovered.get("components", []),
         "registry": registry,
-        "fetcher": {"program": ecosystem.fetcher, "port": fetcher_port, "prefix": prefix} if ecosystem.fetcher else {},
+        "fetchers": list(fetchers.values()),
         "discover": bool(ecosystem.linked or ecosystem.fetcher) and "origins" not in site or bool(suites),
         "index": "" if ecosystem.index is None else f"{path}{ecosystem.index}",
         "index_url": f"{upstream}{ecosystem.base}{ecosystem.index or ''}",
@@ -338,7 +349,7 @@ def resolve_sites(
     ``own_addresses`` are the names and addresses of this mirror, which no site may have as its upstream.
     ``archives`` are those that the mirror host's apt sources name, `{url, suites}`, for sites of the type deb.
     ``own_url`` is scheme://host[:port] of this mirror, for links that have to be whole.
-    ``fetcher_port`` is the port on loopback of the first site that has a fetcher; that of the next one is the next.
+    ``fetcher_port`` is the port on loopback of the first program that fetches for a site; that of the next one is the next.
     Raises :class:`SiteError`.
     """
     if not isinstance(entries, list) or not entries:
@@ -363,7 +374,7 @@ def resolve_sites(
         host, port = host_and_port(upstream)
         if host in own and port in own_ports:
             raise SiteError(f"Site '{site['name']}': upstream '{upstream}' is this mirror itself; set the registry's own address.")
-        port = fetcher_port + sum(bool(other["fetcher"]) for other in sites)
+        port = fetcher_port + sum(len(other["fetchers"]) for other in sites)
         resolved = resolve_site(site, upstream, discovered.get(site["name"], {}), own_url, port)
         for other in sites:
             both = f"Sites '{other['name']}' and '{resolved['name']}'"

@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import datetime
+import functools
 import gzip
 import hashlib
 import html.parser
@@ -29,6 +30,7 @@ from pathlib import Path
 
 import dnslib
 import dnslib.server
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -455,25 +457,28 @@ class Mirror:
 
 @contextlib.contextmanager
 def fetcher(mirror: Mirror) -> t.Iterator[None]:
-    """The docker-registry of a mirror's first site, until it is not needed any more."""
-    site = mirror.sites[0]["name"]
-    configuration = mirror.root / "etc" / f"{site}.yml"
-    port = re.search(r"addr: 127.0.0.1:(\d+)", configuration.read_text())[1]  # type: ignore[index]
-    with (mirror.root / "log" / f"{site}.log").open("w") as log:
-        process = subprocess.Popen(["docker-registry", "serve", str(configuration)], stdout=log, stderr=log)
+    """The docker-registries of a mirror's first site, until they are not needed any more."""
 
-    def answers() -> bool:
+    def answers(address: str) -> bool:
         with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+            urllib.request.urlopen(f"http://{address}/", timeout=5).close()
             return True
         return False
 
-    try:
-        assert until(answers, 10), "docker-registry does not answer"
+    with contextlib.ExitStack() as running:
+        for configuration in (mirror.root / "etc").glob(f"{mirror.sites[0]['name']}*.yml"):
+            told = yaml.safe_load(configuration.read_text())
+            if configuration.stem.endswith(".passing"):  # as the role's tasks do
+                folder = Path(told["storage"]["filesystem"]["rootdirectory"])
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "docker").unlink(missing_ok=True)
+                (folder / "docker").symlink_to("nothing-is-kept")
+            log = running.enter_context((mirror.root / "log" / f"{configuration.stem}.log").open("w"))
+            process = subprocess.Popen(["docker-registry", "serve", configuration], stdout=log, stderr=log)
+            running.callback(process.wait, 10)
+            running.callback(process.terminate)
+            assert until(functools.partial(answers, told["http"]["addr"]), 10), "docker-registry does not answer"
         yield
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 # --------------------------------------------------------------------------------------------------------------- world

@@ -1,16 +1,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""skopeo, podman, containerd and dockerd against a registry of images, Debian's docker-registry, through a mirror that is deployed on
-this machine.
+"""skopeo, podman, containerd, dockerd and buildkitd against a registry of images, Debian's docker-registry, through a mirror that is
+deployed on this machine.
 
 Images have a name that the mirror alone knows the registry's address of, so that there is no way to it but the mirror. Each client
-begins with an empty store. Needs root, docker-registry, skopeo, podman, containerd and dockerd.
+begins with an empty store. Needs root, docker-registry, skopeo, podman, containerd, dockerd, runc, go and the Go module proxy.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import http.client
@@ -34,6 +35,8 @@ from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
 from deploying import CACHE, CONFIG, LOG, RUN, deployed, playbook, quickstart, recap
 from installs import HITS, LOG_FLUSH_SECONDS, Mirror
+from packageurl.validate import DEFINITIONS_BY_TYPE
+from test_golang import go_tool
 from upstreams import NOWHERE, until
 
 import bench  # isort: skip
@@ -42,6 +45,8 @@ from registry import free_port  # isort: skip
 
 REGISTRY, IMAGE = "docker.test", "library/app"  # a name that dockerd's own registry could have
 LAYER_SIZE = 3_000_000
+BUILDKIT = "v0.11.6"  # the last that Debian 12's Go can compile
+MODULE = DEFINITIONS_BY_TYPE["github"].default_repository_url.removeprefix("https://") + "/moby/buildkit"
 
 
 def surroundings(home: Path) -> dict[str, str]:
@@ -148,15 +153,16 @@ def test_what_fetches_comes_and_goes_with_its_site(upstream: Upstream) -> None:
         assert not fetching()
     with deployed(mirror_sites=[one, two]) as url:
         both = fetching()
-        assert set(both) == {"one", "two"}
+        assert set(both) == {"one", "one.passing", "two", "two.passing"}
         more = quickstart(mirror_sites=[one, two, "pypi"], mirror_verify=False)
         assert more.returncode == 0 and fetching() == both, "what serves changed, and what fetches did not"
         away = quickstart(mirror_sites=[one, {**two, "upstream": NOWHERE, "origins": []}])
         assert away.returncode and "docker-registry does not run for each site of the type oci: let this host reach" in away.stdout
-        assert fetching() == {"one": both["one"]}
+        assert fetching() == {name: both[name] for name in ("one", "one.passing")}
         done = quickstart(mirror_sites=[two])
         assert done.returncode == 0, done.stdout
-        assert set(fetching()) == {"two"} and [path.name for path in (CONFIG / "fetchers").iterdir()] == ["two.yml"]
+        assert set(fetching()) == {"two", "two.passing"}
+        assert {path.name for path in (CONFIG / "fetchers").iterdir()} == {"two.yml", "two.passing.yml"}
         asked = urllib.request.Request(f"{url}/v2/two/{IMAGE}/tags/list")
         assert json.loads(urllib.request.urlopen(asked, timeout=20).read())["tags"] == ["latest"], "though the port is another one now"
     assert not fetching()
@@ -255,6 +261,35 @@ def dockerd(home: Path) -> bytes:
     return found[0]
 
 
+@functools.cache
+def buildkit() -> Path:
+    """A folder with buildkitd and buildctl, which Debian has no package of. What is built is kept for the next run, as Go keeps it."""
+    folder = Path(subprocess.check_output([go_tool(), "env", "GOCACHE"], text=True).strip()).parent / "nearby-buildkit" / BUILDKIT
+    if not (folder / "buildctl").exists():
+        commands = [f"{MODULE}/cmd/{name}@{BUILDKIT}" for name in ("buildkitd", "buildctl")]
+        built = subprocess.run(
+            [go_tool(), "install", *commands],
+            env=os.environ | {"GOBIN": str(folder), "CGO_ENABLED": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert built.returncode == 0, built.stderr
+    return folder
+
+
+def buildkitd(home: Path) -> bytes:
+    (home / "Dockerfile").write_text(f"FROM {REGISTRY}/{IMAGE}:latest\n")
+    tools, address = buildkit(), home / "sock"
+    worker = ["--oci-worker=true", "--containerd-worker=false", "--oci-worker-snapshotter=native", f"--root={home}/root"]
+    settings = [f"--config={home}/.config/buildkit/buildkitd.toml", f"--addr=unix://{address}"]
+    with daemon(home, address, tools / "buildkitd", *settings, *worker):
+        context = [f"--local={name}={home}" for name in ("context", "dockerfile")]
+        client = [tools / "buildctl", f"--addr=unix://{address}", "build", "--frontend=dockerfile.v0", *context]
+        run(*client, f"--output=type=local,dest={home}/image", home=home)
+    return (home / "image/payload").read_bytes()
+
+
 def test_containerd_asks_the_registry_where_the_mirror_is_away(mirror: Mirror, upstream: Upstream, home: Callable[[], Path]) -> None:
     folder = home()
     hosts = folder / f".config/containerd/certs.d/{REGISTRY}/hosts.toml"
@@ -266,7 +301,8 @@ def test_containerd_asks_the_registry_where_the_mirror_is_away(mirror: Mirror, u
     assert mirror.since(before, "access.log") == []
 
 
-@pytest.mark.parametrize("pull", [skopeo, podman, containerd, dockerd])
+@pytest.mark.timeout(1200)  # buildkitd is compiled
+@pytest.mark.parametrize("pull", [skopeo, podman, containerd, dockerd, buildkitd])
 def test_pulls_cold_and_then_without_upstream(
     mirror: Mirror, upstream: Upstream, home: Callable[[], Path], pull: Callable[[Path], bytes]
 ) -> None:
@@ -279,6 +315,8 @@ def test_pulls_cold_and_then_without_upstream(
     time.sleep(LOG_FLUSH_SECONDS)
     cold = [line for line in mirror.since(before, "access.log") if re.match(f"/v2/(?:images/)?{IMAGE}/", line["uri"])]
     assert sum("/blobs/" in line["uri"] and line["status"] == 200 for line in cold) == 2, cold
+    kept = [path for path in Path(f"{CACHE}-fetchers").rglob("data") if path.stat().st_size >= LAYER_SIZE]
+    assert not kept, "what fetches has a copy of its own"
     upstream.stop()
     try:
         before = mirror.positions()

@@ -31,6 +31,7 @@ class Route:
     ``match``    an expression that the rest of the path must match; empty for all. Its own groups are numbered from 2.
     ``lifetime`` seconds for which what it serves counts as fresh, where that is less than the site's; 0 for the site's own.
     ``accept``   what the mirror accepts from upstream (RFC 9110, section 12.5.1), whatever its client does.
+    ``passing``  True where what fetches for the type is to keep no copy of it: an instance that has no store is then asked.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Route:
     match: str = ""
     lifetime: int = 0
     accept: str = ""
+    passing: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Ecosystem:
     ``type``           package-url type (ECMA-427).
     ``index``          path that clients are given, relative to the site; None where they are given none.
     ``base``           where clients look for all sites of the type; what stands before their paths, and upstream's.
-    ``fetcher``        the program, one for each site, that stands between the mirror and what only a client of the protocol gets.
+    ``fetcher``        the program that stands between the mirror and what only a client of the protocol gets; each site has its own.
     ``probe``          a project that every registry of this type has; health and discovery look at it.
     ``page``           where a project's page is, relative to the index; what clients ask first where no pattern tells that;
                        empty where a node does not ask for it.

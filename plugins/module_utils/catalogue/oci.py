@@ -4,7 +4,8 @@
 """Registries of container images, and of all else that is kept as one.
 
 Source: the OCI distribution specification, "Pull"; the image specification and Docker's "Image Manifest" for the media types. What is
-there for who has a token, docker-registry fetches as its pull-through cache; nothing is rewritten, since all has a digest.
+there for who has a token, docker-registry fetches as its pull-through cache; nothing is rewritten, since all has a digest. For its
+own store it would fetch each blob a second time.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ OCI = Ecosystem(
     together=True,
     fetcher="docker-registry",
     routes=(
-        Route("digest", "artifact", "", match=rf".+/(?:manifests|blobs)/{DIGEST}", accept=MANIFESTS),
+        Route("manifest", "artifact", "", match=rf".+/manifests/{DIGEST}", accept=MANIFESTS),
+        Route("blob", "artifact", "", match=rf".+/blobs/{DIGEST}", passing=True),
         Route("tag", "index", "", match=r".+/(?:manifests/[^/]+|tags/list)", accept=MANIFESTS),
     ),
 )

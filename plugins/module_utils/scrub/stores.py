@@ -130,8 +130,8 @@ def fields(lines: bytes) -> dict[str, str]:
 
 
 class NginxStore:
-    """Nginx's `proxy_cache`, with the key `<route's identity>|<path>|<slice_range>` of an artifact, and
-    `<route's identity>|<path>|<representation>|<encoding>` of a page.
+    """Nginx's `proxy_cache`, with the key `<route's identity>|<path>|<slice_range>` of an artifact, whose last part is empty where
+    the whole is stored as one, and `<route's identity>|<path>|<representation>|<encoding>` of a page.
 
     A file is a structure, `KEY: <key>`, the response's head and its body; its name is the MD5 of the key. The structure is
     ngx_http_file_cache_header_t of src/http/ngx_http_cache.h, version 5: seen in 1.22 and 1.26.
@@ -141,6 +141,7 @@ class NginxStore:
     VERSION = 5
     HEADER = struct.Struct("@NqqqqqIHHHB128sB128s16s0N")  # version first; header_start and body_start are the two before etag_len
     VERSION_FIELD = struct.Struct("@N")
+    WHOLE = 1 << 62  # bytes, the unit of what is not stored in slices
 
     def __init__(self, cache_path: str) -> None:
         self.root, self.index = os.path.join(cache_path, "artifact"), os.path.join(cache_path, "index")
@@ -221,13 +222,14 @@ class NginxStore:
         identity, _bar, rest = key.partition("|")
         path, _bar, part = rest.rpartition("|")
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", part)
-        if not wanted:
+        if part and not wanted:
             raise Foreign("not a part of an artifact")
-        return identity, path, int(wanted[1]), int(wanted[2])
+        return (identity, path, int(wanted[1]), int(wanted[2])) if wanted else (identity, path, 0, self.WHOLE - 1)
 
     def _file(self, artifact: Artifact, start: int) -> str:
         """Where the part that begins there is stored; how deep the folders are, the known file tells."""
-        key = f"{artifact.identity}|{artifact.path}|bytes={start}-{start + artifact.unit - 1}"
+        part = f"bytes={start}-{start + artifact.unit - 1}" if artifact.unit < self.WHOLE else ""
+        key = f"{artifact.identity}|{artifact.path}|{part}"
         name = hashlib.md5(key.encode("latin-1"), usedforsecurity=False).hexdigest()
         folders, end = [], len(name)
         for folder in os.path.relpath(os.path.dirname(artifact.file), self.root).split(os.sep):

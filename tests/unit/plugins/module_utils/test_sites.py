@@ -587,14 +587,19 @@ def test_oci_knows_what_never_changes_and_what_is_none_of_its(path, kind):
 def test_each_oci_site_is_fetched_for_by_a_program_of_its_own():
     more = {**IMAGES, "name": "more", "upstream": "http://more.example.org", "registry": "more.example.org:5000"}
     sites = resolve_sites([IMAGES, {"type": "generic", "upstream": "http://a.test"}, more], {}.get, {}, [], 80, fetcher_port=7000)
-    assert [(site["fetcher"].get("port"), site["registry"]) for site in sites] == [
-        (7000, "images.example.org:5000"),
-        (None, ""),
-        (7001, "more.example.org:5000"),
+    assert [([(each["name"], each["port"], each["keeps"]) for each in site["fetchers"]], site["registry"]) for site in sites] == [
+        ([("images", 7000, True), ("images.passing", 7001, False)], "images.example.org:5000"),
+        ([], ""),
+        ([("more", 7002, True), ("more.passing", 7003, False)], "more.example.org:5000"),
     ]
-    assert sites[0]["routes"][0]["fetch"] == "http://127.0.0.1:7000/{}/v2/".format(sites[0]["fetcher"]["prefix"])
+    keeps, passes = sites[0]["fetchers"]
+    asked = {route["name"]: route["fetch"] for route in sites[0]["routes"]}
+    kept, passed = f"http://127.0.0.1:7000/{keeps['prefix']}/v2/", f"http://127.0.0.1:7001/{passes['prefix']}/v2/"
+    assert asked == {"manifest": kept, "tag": kept, "blob": passed, "files": "https://images.example.org:5000/"}
+    prefixes = [each["prefix"] for site in sites for each in site["fetchers"]]
+    assert len(set(prefixes)) == 4
     moved = resolve_sites([more, IMAGES], {}.get, {}, [], 80)[1]
-    assert moved["fetcher"]["prefix"] == sites[0]["fetcher"]["prefix"] != sites[2]["fetcher"]["prefix"]
+    assert [each["prefix"] for each in moved["fetchers"]] == prefixes[:2]
     assert [route["id"] for route in moved["routes"]] == [route["id"] for route in sites[0]["routes"]], "what is stored stays"
     assert [resolve([site])[0]["discover"] for site in (IMAGES, {**IMAGES, "origins": []})] == [True, False]
 
