@@ -48,9 +48,10 @@ def origin_of(url: str) -> str:
 def identity(route: Mapping[str, Any], lifetime: int) -> str:
     """What a stored body of a route depends on besides its path, in a few letters: it is part of the cache's key.
 
-    Routes that differ in nothing but how long theirs is fresh have one of their own, too; ``lifetime`` is the site's.
+    Routes that differ in nothing but how long theirs is fresh, or who fetches it, have one of their own, too; ``lifetime`` is the site's.
     """
     made = [route["target"], route["rewrite"], route["redirects"], *([route["lifetime"]] if route["lifetime"] < lifetime else [])]
+    made += ["passing"] if route["passing"] else []
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -273,6 +274,7 @@ def resolve_site(
             "target": f"{upstream}{ecosystem.base}{route.path}",
             "fetch": f"{sources.get(route.passing, upstream)}{ecosystem.base}{route.path}",
             "accept": route.accept,
+            "passing": route.passing,
             "pattern": f"^{re.escape(path + route.path)}(?<rest>{route.match or '.*'})$",
             "at_root": f"^{re.escape(ecosystem.base)}(?<below>{re.escape(route.path)}(?:{route.match or '.*'}))$" if port else "",
             "prefix": not route.match,

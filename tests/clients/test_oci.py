@@ -36,7 +36,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
 from deploying import CACHE, CONFIG, LOG, RUN, deployed, playbook, quickstart, recap
 from installs import HITS, LOG_FLUSH_SECONDS, Mirror
 from packageurl.validate import DEFINITIONS_BY_TYPE
-from test_golang import go_tool
+from test_golang import go_tool, told
 from upstreams import NOWHERE, until
 
 import bench  # isort: skip
@@ -45,7 +45,7 @@ from registry import free_port  # isort: skip
 
 REGISTRY, IMAGE = "docker.test", "library/app"  # a name that dockerd's own registry could have
 LAYER_SIZE = 3_000_000
-BUILDKIT = "v0.11.6"  # the last that Debian 12's Go can compile
+BUILDKIT = "v0.12.5"  # 0.12 is the first that knows mirrors with a path
 MODULE = DEFINITIONS_BY_TYPE["github"].default_repository_url.removeprefix("https://") + "/moby/buildkit"
 
 
@@ -254,17 +254,17 @@ def dockerd(home: Path) -> bytes:
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.connect(f"{home}/sock")
         connection.request("POST", f"/images/create?fromImage={IMAGE}&tag=latest")
-        told = connection.getresponse().read().decode()
+        answer = connection.getresponse().read().decode()
         connection.close()
         found = [path.read_bytes() for path in home.glob("root/vfs/dir/*/payload")]
-    assert len(found) == 1, told + (home / "log").read_text()
+    assert len(found) == 1, answer + (home / "log").read_text()
     return found[0]
 
 
 @functools.cache
 def buildkit() -> Path:
     """A folder with buildkitd and buildctl, which Debian has no package of. What is built is kept for the next run, as Go keeps it."""
-    folder = Path(subprocess.check_output([go_tool(), "env", "GOCACHE"], text=True).strip()).parent / "nearby-buildkit" / BUILDKIT
+    folder = Path(told("GOCACHE")).with_name("nearby-buildkit") / BUILDKIT
     if not (folder / "buildctl").exists():
         commands = [f"{MODULE}/cmd/{name}@{BUILDKIT}" for name in ("buildkitd", "buildctl")]
         built = subprocess.run(
@@ -274,6 +274,8 @@ def buildkit() -> Path:
             text=True,
             check=False,
         )
+        if "note: module requires Go" in built.stderr:
+            pytest.skip(f"buildkitd {BUILDKIT} needs a later Go than {told('GOVERSION')}")
         assert built.returncode == 0, built.stderr
     return folder
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import typing as t
@@ -37,11 +38,10 @@ class Scrubbed:
         if self.mirror.engine == "apache":
             headers = (self.mirror.root / "cache").rglob("*.header")
             return [(file.with_suffix(".data"), 0) for file in headers if f"{path}?".encode() in file.read_bytes()]
-        key, found = f"|{path}|bytes=".encode(), {}
+        key, found = re.compile(rb"\|%s\|(?:bytes=(\d+)-\d+)?\n" % re.escape(path.encode())), {}
         for file in (self.mirror.root / "cache" / "artifact").rglob("*"):
-            if file.is_file() and key in (content := file.read_bytes()[:4096]):
-                start = int(content.partition(key)[2].partition(b"-")[0])
-                found[start] = file, content.index(b"\r\n\r\n") + 4
+            if file.is_file() and (part := key.search(content := file.read_bytes()[:4096])):
+                found[int(part[1] or 0)] = file, content.index(b"\r\n\r\n") + 4
         return [found[start] for start in sorted(found)]
 
     def flip_bit(self, path: str, place: float = 0.5) -> None:
