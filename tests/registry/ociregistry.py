@@ -12,6 +12,7 @@ import http.server
 import json
 import re
 import threading
+import time
 import typing as t
 from urllib.parse import unquote
 
@@ -39,6 +40,7 @@ class OciRegistry(Paths):
 
     ``anonymous`` is what it says to those that have no token: ``bearer``, ``basic``, or ``refused`` (tokens need credentials); ``told``
     has the Authorization headers that came with requests, by path; those of the blob store have ``store/`` before their digest.
+    ``pause`` is in seconds, between the halves of a blob.
     """
 
     def __init__(self) -> None:
@@ -47,6 +49,7 @@ class OciRegistry(Paths):
         self.bodies: dict[str, tuple[bytes, str]] = {}
         self.told: list[tuple[str, str]] = []
         self.anonymous = "bearer"
+        self.pause = 0.0
         self.server.RequestHandlerClass = type("Handler", (Guarded,), {"registry": self})
         self.store = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Store,), {"registry": self}))
         self.store.daemon_threads = True
@@ -134,3 +137,9 @@ class Store(Handler):
         self.registry.told.append((path, self.headers.get("Authorization", "")))
         found = self.registry.bodies.get(path.removeprefix("store/"))
         return found and (found[0], "application/octet-stream", DAY)
+
+    def send_body(self, body: bytes) -> None:
+        half = len(body) // 2
+        self.wfile.write(body[:half])
+        time.sleep(self.registry.pause)
+        self.wfile.write(body[half:])

@@ -173,6 +173,19 @@ def test_fifty_cold_clients_fetch_a_blob_once(world: World, registry: OciRegistr
 
 
 @promise("once")
+def test_a_blob_that_takes_long_is_fetched_once(world: World, registry: OciRegistry, image: str) -> None:
+    layer = image.encode() * 200_000
+    registry.push(image, "long", layer)
+    registry.pause = 12  # Nginx takes a slice of another file for lost after 10 s
+    try:
+        replies = at_once(5, lambda _number: get(world, f"{image}/blobs/{digest(layer)}", timeout=60))
+    finally:
+        registry.pause = 0
+    assert [digest(reply.body) for reply in replies] == [digest(layer)] * 5
+    assert registry.fetched(digest(layer)) == 1, registry.asked
+
+
+@promise("once")
 def test_the_cache_has_the_only_copy_of_a_blob(world: World, registry: OciRegistry, image: str) -> None:
     layer = hashlib.shake_256(image.encode()).digest(5 * MEGABYTE + 5)
     registry.push(image, "copies", layer)
