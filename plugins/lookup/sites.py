@@ -40,8 +40,8 @@ options:
     default: []
   fetcher_port:
     description:
-      - The port on loopback of the first program that fetches for a site, as for those of the type V(oci).
-      - Each further one has the next port.
+      - The port on loopback of what fetches for the first site that needs it, as those of the type V(oci) do.
+      - Each further such site has the next port.
     type: int
     default: 5801
 requirements:

@@ -52,6 +52,11 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
             " for about 10 s, until mirror_min_free has made room.",
         ),
         PAIRS,
+        Limit(
+            "late-blob",
+            "Clients that ask for a blob of an image while it is fetched for the first time wait until all of it is there, and one that"
+            " takes more than 15 minutes is fetched again meanwhile.",
+        ),
         UNCHECKED,
     ),
     "apache": (

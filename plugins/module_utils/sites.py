@@ -177,7 +177,7 @@ def check_port(site: Mapping[str, Any]) -> int:
 def check_ports_differ(sites: Iterable[Mapping[str, Any]], own_port: int) -> None:
     """Each port is for one thing. Raises :class:`SiteError`."""
     users = {own_port: "the mirror's own, mirror_port"}
-    users |= {each["port"]: f"that of a program that fetches for site '{site['name']}'" for site in sites for each in site["fetchers"]}
+    users |= {each["port"]: f"that of the programs that fetch for site '{site['name']}'" for site in sites for each in site["fetchers"]}
     for site in sites:
         if site["port"] in users:
             raise SiteError(f"Site '{site['name']}': port {site['port']} is {users[site['port']]}; set another port.")
@@ -205,6 +205,26 @@ def at_index(site: Mapping[str, Any]) -> Ecosystem:
 def default_index(ecosystem: Ecosystem, repository: str | None) -> str:
     """Where the index of a type's default repository is; empty where the type has none."""
     return re.sub("^https?://", rf"\g<0>{ecosystem.subdomain}", repository or "")
+
+
+def fetchers_of(name: str, ecosystem: Ecosystem, upstream: str, port: int) -> list[dict[str, Any]]:
+    """The instances of its type's program that fetch for a site, each at an address of loopback: one that keeps what it fetches, and one
+    for routes of which it is to keep no copy."""
+    if not ecosystem.fetcher:
+        return []
+    return [
+        {
+            "name": f"{name}.passing" if passing else name,
+            "program": ecosystem.fetcher,
+            "upstream": upstream,
+            "address": "127.0.0.2" if passing else "127.0.0.1",
+            "port": port,
+            # Of a program of another site, which may have had its port before, this path gets nothing.
+            "prefix": hashlib.sha256(f"{upstream}{' passing' if passing else ''}".encode()).hexdigest()[:8],
+            "passing": passing,
+        }
+        for passing in sorted({route.passing for route in ecosystem.routes})
+    ]
 
 
 def resolve_site(
@@ -251,20 +271,8 @@ def resolve_site(
             raise SiteError(f"Site '{name}': representation '{representation}' is unknown; set some of {', '.join(known)}, or none.")
     upstream_origin = origin_of(upstream)
     base = upstream[len(upstream_origin) :] if upstream.startswith(upstream_origin) else urlsplit(upstream).path
-    fetchers = {
-        passing: {
-            "name": f"{name}.passing" if passing else name,
-            "program": ecosystem.fetcher,
-            "upstream": upstream,
-            "port": fetcher_port + number,
-            # Of a program of another site, which may have had its port before, this path gets nothing.
-            "prefix": hashlib.sha256(f"{upstream}{' passing' if passing else ''}".encode()).hexdigest()[:8],
-            "keeps": not passing,
-        }
-        for number, passing in enumerate(sorted({route.passing for route in ecosystem.routes}))
-        if ecosystem.fetcher
-    }
-    sources = {passing: f"http://127.0.0.1:{fetcher['port']}/{fetcher['prefix']}" for passing, fetcher in fetchers.items()}
+    fetchers = fetchers_of(name, ecosystem, upstream, fetcher_port)
+    sources = {fetcher["passing"]: "http://{address}:{port}/{prefix}".format(**fetcher) for fetcher in fetchers}
 
     def resolved(route: Route) -> dict[str, Any]:
         return {
@@ -318,7 +326,7 @@ def resolve_site(
         "suites": suites,
         "components": discovered.get("components", []),
         "registry": registry,
-        "fetchers": list(fetchers.values()),
+        "fetchers": fetchers,
         "discover": bool(ecosystem.linked or ecosystem.fetcher) and "origins" not in site or bool(suites),
         "index": "" if ecosystem.index is None else f"{path}{ecosystem.index}",
         "index_url": f"{upstream}{ecosystem.base}{ecosystem.index or ''}",
@@ -351,7 +359,7 @@ def resolve_sites(
     ``own_addresses`` are the names and addresses of this mirror, which no site may have as its upstream.
     ``archives`` are those that the mirror host's apt sources name, `{url, suites}`, for sites of the type deb.
     ``own_url`` is scheme://host[:port] of this mirror, for links that have to be whole.
-    ``fetcher_port`` is the port on loopback of the first program that fetches for a site; that of the next one is the next.
+    ``fetcher_port`` is the port on loopback of what fetches for the first site that needs it; that of the next one is the next.
     Raises :class:`SiteError`.
     """
     if not isinstance(entries, list) or not entries:
@@ -376,7 +384,7 @@ def resolve_sites(
         host, port = host_and_port(upstream)
         if host in own and port in own_ports:
             raise SiteError(f"Site '{site['name']}': upstream '{upstream}' is this mirror itself; set the registry's own address.")
-        port = fetcher_port + sum(len(other["fetchers"]) for other in sites)
+        port = fetcher_port + sum(bool(other["fetchers"]) for other in sites)
         resolved = resolve_site(site, upstream, discovered.get(site["name"], {}), own_url, port)
         for other in sites:
             both = f"Sites '{other['name']}' and '{resolved['name']}'"

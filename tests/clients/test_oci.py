@@ -265,8 +265,9 @@ def dockerd(home: Path) -> bytes:
 def buildkit() -> Path:
     """A folder with buildkitd and buildctl, which Debian has no package of. What is built is kept for the next run, as Go keeps it."""
     folder = Path(told("GOCACHE")).with_name("nearby-buildkit") / BUILDKIT
-    if not (folder / "buildctl").exists():
-        commands = [f"{MODULE}/cmd/{name}@{BUILDKIT}" for name in ("buildkitd", "buildctl")]
+    names = ("buildkitd", "buildctl")
+    if not all((folder / name).exists() for name in names):
+        commands = [f"{MODULE}/cmd/{name}@{BUILDKIT}" for name in names]
         built = subprocess.run(
             [go_tool(), "install", *commands],
             env=os.environ | {"GOBIN": str(folder), "CGO_ENABLED": "0"},

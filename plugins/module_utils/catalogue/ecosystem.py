@@ -52,7 +52,7 @@ class Ecosystem:
     ``type``           package-url type (ECMA-427).
     ``index``          path that clients are given, relative to the site; None where they are given none.
     ``base``           where clients look for all sites of the type; what stands before their paths, and upstream's.
-    ``fetcher``        the program that stands between the mirror and what only a client of the protocol gets; each site has its own.
+    ``fetcher``        the program that stands between the mirror and what only a client of the protocol gets; no two sites share one.
     ``probe``          a project that every registry of this type has; health and discovery look at it.
     ``page``           where a project's page is, relative to the index; what clients ask first where no pattern tells that;
                        empty where a node does not ask for it.

@@ -141,7 +141,6 @@ class NginxStore:
     VERSION = 5
     HEADER = struct.Struct("@NqqqqqIHHHB128sB128s16s0N")  # version first; header_start and body_start are the two before etag_len
     VERSION_FIELD = struct.Struct("@N")
-    WHOLE = 1 << 62  # bytes, the unit of what is not stored in slices
 
     def __init__(self, cache_path: str) -> None:
         self.root, self.index = os.path.join(cache_path, "artifact"), os.path.join(cache_path, "index")
@@ -169,7 +168,7 @@ class NginxStore:
                 wrong = wrong or f"its parts tell sizes of {size} and {told} bytes"
             parts.append(part)
             size, flaw = told, flaw or wrong
-            start += max(artifact.unit, part.length)
+            start += max(artifact.unit, part.length) if artifact.unit else size
         return Stored(tuple(parts), size, True, flaw)
 
     def purge(self, stored: Stored) -> None:
@@ -218,17 +217,17 @@ class NginxStore:
         return key.decode("latin-1")
 
     def _slice(self, key: str) -> tuple[str, str, int, int]:
-        """Identity, path, first and last byte of a slice's key. Raises Foreign."""
+        """Identity, path, first and last byte of a slice's key, -1 where it is that of a whole. Raises Foreign."""
         identity, _bar, rest = key.partition("|")
         path, _bar, part = rest.rpartition("|")
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", part)
         if part and not wanted:
             raise Foreign("not a part of an artifact")
-        return (identity, path, int(wanted[1]), int(wanted[2])) if wanted else (identity, path, 0, self.WHOLE - 1)
+        return (identity, path, int(wanted[1]), int(wanted[2])) if wanted else (identity, path, 0, -1)
 
     def _file(self, artifact: Artifact, start: int) -> str:
         """Where the part that begins there is stored; how deep the folders are, the known file tells."""
-        part = f"bytes={start}-{start + artifact.unit - 1}" if artifact.unit < self.WHOLE else ""
+        part = f"bytes={start}-{start + artifact.unit - 1}" if artifact.unit else ""
         key = f"{artifact.identity}|{artifact.path}|{part}"
         name = hashlib.md5(key.encode("latin-1"), usedforsecurity=False).hexdigest()
         folders, end = [], len(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import typing as t
 from pathlib import Path
 
@@ -144,6 +145,7 @@ def test_head_and_ranges_of_a_blob(world: World, registry: OciRegistry, image: s
         head, part = get(world, path, method="HEAD"), get(world, path, {"Range": "bytes=10-19"})
         assert (head.status, head["Content-Length"]) == (200, str(len(layer))), show(head)
         assert (part.status, part.body) == (206, layer[10:20]), show(part)
+    assert registry.fetched(digest(layer)) == 1, registry.asked
 
 
 @promise("http")
@@ -192,10 +194,12 @@ def test_the_cache_has_the_only_copy_of_a_blob(world: World, registry: OciRegist
     get(world, f"{image}/blobs/{digest(layer)}")
 
     def copies() -> list[Path]:
-        files = [path for path in world.mirror.root.rglob("*") if path.is_file()]
-        return [path for path in files if len(layer) <= path.stat().st_size and layer in path.read_bytes()]
+        command = ["find", "cache", "fetchers", "-type", "f", "-size", f"+{len(layer) - 1}c"]
+        found = subprocess.run(command, cwd=world.mirror.root, capture_output=True, text=True, check=False).stdout.split()
+        files = [world.mirror.root / path for path in found]
+        return [path for path in files if path.exists() and layer in path.read_bytes()]
 
-    assert len(copies()) == 1 and not until(lambda: len(copies()) > 1, 1), copies()
+    assert until(copies) and not until(lambda: len(copies()) > 1, 1), copies()
 
 
 @promise("closed")

@@ -534,7 +534,7 @@ def test_mirror_info_has_the_keys_that_zuul_jobs_documents_and_no_other():
         ([{"type": "pypi", "port": 81}, NPM | {"port": 81}], "Site 'npm': port 81 is that of site 'pypi'; set another port"),
         (
             [NPM | {"port": 5801}, {"type": "oci", "upstream": "http://i.test"}],
-            "port 5801 is that of the program that fetches for site 'oci'",
+            "port 5801 is that of the programs that fetch for site 'oci'",
         ),
         ([{"type": "pypi", "upstream": "http://mirror.test:81"}, NPM | {"port": 81}], "'http://mirror.test:81' is this mirror itself"),
     ],
@@ -587,15 +587,15 @@ def test_oci_knows_what_never_changes_and_what_is_none_of_its(path, kind):
 def test_each_oci_site_is_fetched_for_by_a_program_of_its_own():
     more = {**IMAGES, "name": "more", "upstream": "http://more.example.org", "registry": "more.example.org:5000"}
     sites = resolve_sites([IMAGES, {"type": "generic", "upstream": "http://a.test"}, more], {}.get, {}, [], 80, fetcher_port=7000)
-    assert [([(each["name"], each["port"], each["keeps"]) for each in site["fetchers"]], site["registry"]) for site in sites] == [
-        ([("images", 7000, True), ("images.passing", 7001, False)], "images.example.org:5000"),
+    assert [([(each["name"], each["port"], each["passing"]) for each in site["fetchers"]], site["registry"]) for site in sites] == [
+        ([("images", 7000, False), ("images.passing", 7000, True)], "images.example.org:5000"),
         ([], ""),
-        ([("more", 7002, True), ("more.passing", 7003, False)], "more.example.org:5000"),
+        ([("more", 7001, False), ("more.passing", 7001, True)], "more.example.org:5000"),
     ]
     keeps, passes = sites[0]["fetchers"]
     asked = {route["name"]: route["fetch"] for route in sites[0]["routes"]}
-    kept, passed = f"http://127.0.0.1:7000/{keeps['prefix']}/v2/", f"http://127.0.0.1:7001/{passes['prefix']}/v2/"
-    assert asked == {"manifest": kept, "tag": kept, "blob": passed, "files": "https://images.example.org:5000/"}
+    kept, passed = f"http://127.0.0.1:7000/{keeps['prefix']}/v2/", f"http://127.0.0.2:7000/{passes['prefix']}/v2/"
+    assert asked == {"manifest": kept, "tag": kept, "blob": passed}
     prefixes = [each["prefix"] for site in sites for each in site["fetchers"]]
     assert len(set(prefixes)) == 4
     moved = resolve_sites([more, IMAGES], {}.get, {}, [], 80)[1]

@@ -68,8 +68,8 @@ class Stage:
     def put_part(
         self, name: str, body: bytes, start: int = 0, identity: str = IDENTITY, version: int = 5, answer: str = "", length: int = 0
     ) -> Path:
-        key = f"{identity}|{self.path(name)}|bytes={start}-{start + self.unit - 1}"
-        part = body[start : start + self.unit]
+        key = f"{identity}|{self.path(name)}|" + f"bytes={start}-{start + self.unit - 1}" * bool(self.unit)
+        part = body[start : start + self.unit] if self.unit else body
         answer = answer or f"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{start + len(part) - 1}/{length or len(body)}"
         return self._store("artifact", key.encode(), answer, part, version)
 

@@ -50,6 +50,23 @@ def test_parts_of_another_slice_size_are_another_artifact(stage):
     assert sorted({artifact.unit for artifact in stage.store.walk()}) == [100, 1000]
 
 
+@pytest.mark.parametrize("name", ["one.whl", "a|b.whl"])
+@pytest.mark.parametrize("length", [0, 1, 250])
+def test_a_whole_is_one_artifact(stage, name, length):
+    stage.unit = 0
+    file = stage.put_part(name, BODY[:length], answer=f"HTTP/1.1 200 OK\r\nContent-Length: {length}")
+    artifact = only(stage)
+    stored = stage.store.look(artifact)
+    assert (artifact.path, artifact.unit, stored.size, stored.complete, stored.flaw) == (stage.path(name), 0, length, True, "")
+    assert [(part.file, part.start, part.length) for part in stored.parts] == ([(str(file), 0, length)])
+
+
+def test_a_whole_that_is_cut(stage):
+    stage.unit = 0
+    stage.put_part("one.whl", BODY[:100], answer="HTTP/1.1 200 OK\r\nContent-Length: 250")
+    assert stage.store.look(only(stage)).flaw == "100 of 250 bytes are stored"
+
+
 def test_parts_that_tell_of_two_wholes(stage):
     stage.put("one.whl", BODY)
     stage.put_part("one.whl", BODY + b"?", 200)
