@@ -24,15 +24,15 @@ def mirror(settings: dict[str, Any]) -> str:
 def test_the_init_keeps_the_service_if_there_is_one(host: Host, settings: dict[str, Any]) -> None:
     assert host.file("/run/systemd/system").exists is settings["lab_init"]
     if settings["lab_init"]:
-        assert host.service("nearby-mirror").is_running
-        assert host.service("nearby-mirror").is_enabled
+        for service in "nearby-mirror", "nearby-mirror-oci-images", "nearby-mirror-oci-images.passing":
+            assert host.service(service).is_running and host.service(service).is_enabled, service
         assert host.check_output("systemctl is-system-running") == "running"
 
 
 def test_nothing_else_listens(host: Host, settings: dict[str, Any]) -> None:
     sockets = host.check_output("ss --no-header --listening --tcp --numeric").splitlines()
     ports = {line.split()[3].rpartition(":")[2] for line in sockets}
-    assert ports == {"22", "80", "8081"}
+    assert ports == {"22", "80", "8081", "5801"}
 
 
 def test_it_answers_a_load_balancer(host: Host, mirror: str) -> None:
@@ -46,7 +46,11 @@ def test_it_says_what_it_is(host: Host, mirror: str, settings: dict[str, Any]) -
     assert document["region"] == settings["mirror_region"]
     assert document["url"] == mirror
     assert document["engine"] == settings.get("mirror_engine", "nginx")
-    assert [(site["type"], site["index"]) for site in document["sites"]] == [("pypi", "/pypi/simple/"), ("generic", "")]
+    assert [(site["type"], site["index"]) for site in document["sites"]] == [
+        ("pypi", "/pypi/simple/"),
+        ("generic", ""),
+        ("oci", "/v2/images/"),
+    ]
     assert document["sites"][0]["origins"] == ["http://files.upstream.test:8001"]
 
 
@@ -84,3 +88,13 @@ def test_a_site_of_another_type_is_at_its_path_and_on_its_port(host: Host, mirro
     assert on_port.body == by_path.body
     assert on_port.headers["cache-status"].startswith("nearby; hit")
     assert fetch(host, f"{mirror}:8081/tools/{name}").status == 404
+
+
+def test_an_image_comes_from_the_mirror_and_no_blob_is_kept_twice(host: Host, mirror: str) -> None:
+    manifest = fetch(host, f"{mirror}/v2/images/app/manifests/latest")
+    (layer,) = manifest.json["layers"]
+    first, second = (fetch(host, f"{mirror}/v2/images/app/blobs/{layer['digest']}") for _time in range(2))
+    assert f"sha256:{hashlib.sha256(first.body).hexdigest()}" == layer["digest"] and second.body == first.body
+    assert second.headers["cache-status"].startswith("nearby; hit")
+    digest = layer["digest"].removeprefix("sha256:")
+    assert host.check_output(f"find /var/cache/nearby-mirror-fetchers -path '*/blobs/*' -name '{digest}*'") == ""
