@@ -281,13 +281,18 @@ class Scrub:
             self.reading.taken += pace.taken
             self.reading.free = pace.free
 
+    def _contradiction(self, page: Page, stored: Stored, pace: Pace) -> str | None:
+        """Raises OutOfTime."""
+        negotiated = page.form.partition(" ")[0] not in ("", "gzip")
+        return flaw(stored, _pieces(stored, pace), negotiated=negotiated) if stored.complete else ""
+
     def _judge_page(self, page: Page, pace: Pace) -> Verdict:
         """Raises OutOfTime."""
         stored = None
         for _again in range(2):
             try:
                 stored = self.store.look(page)
-                wrong = stored.flaw or (flaw(stored, _pieces(stored, pace)) if stored.complete else "")
+                wrong = stored.flaw or self._contradiction(page, stored, pace)
                 if wrong is None:
                     return Verdict(UNKNOWN, "a page has neither a checksum nor a length")
                 if not wrong:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import zlib
 from collections.abc import Iterable
@@ -11,15 +12,25 @@ from collections.abc import Iterable
 from ..http import MEBIBYTE
 from .stores import Stored
 
+GZIP_BEGINS = b"\x1f\x8b"
 GZIP = 31  # what zlib calls a window of 32 KiB with gzip's head and trailer
 LARGEST = 64 * MEBIBYTE  # of what is parsed, and so held in memory
 
 
-def flaw(stored: Stored, pieces: Iterable[bytes]) -> str | None:
-    """How a page contradicts itself, empty if it does not; None, if there is nothing to tell it by."""
+def flaw(stored: Stored, pieces: Iterable[bytes], *, negotiated: bool = False) -> str | None:
+    """How a page contradicts itself, empty if it does not; None, if there is nothing to tell it by. What is ``negotiated`` has a media
+    type, and is text: Apache reads a stored head that was cut as it is, and stores it anew without the lines that are lost."""
     encoding, media_type = (stored.told.get(name, "").partition(";")[0].strip().lower() for name in ("content-encoding", "content-type"))
+    if negotiated and not media_type:
+        return "its head names no media type"
     if encoding == "gzip":
         return _gzip_flaw(pieces)
+    if negotiated:
+        rest = iter(pieces)
+        first = next(rest, b"")
+        if first.startswith(GZIP_BEGINS):
+            return "it is gzip, and its head does not say so"
+        pieces = itertools.chain([first], rest)
     if "content-length" in stored.told:  # which the store compares
         return ""
     if not encoding and (media_type == "application/json" or media_type.endswith("+json")) and stored.size <= LARGEST:

@@ -174,6 +174,8 @@ def flipped(body: bytes) -> bytes:
     ("json|", PAGE[: len(PAGE) // 2], "", "of the page as json, it is no JSON"),
     ("json|", b"[" * 99999, "", "it is no JSON"),
     ("json|", b"\xff" + PAGE, "", "it is no JSON"),
+    ("html|", ZIPPED, f"\r\nContent-Length: {len(ZIPPED)}", "of the page as html, it is gzip, and its head does not say so"),
+    ("html|", PAGE, f"\r\nContent-Length: {len(PAGE)}\r\nContent-Type: ", "its head names no media type"),
     ("html|", PAGE, f"\r\nContent-Length: {len(PAGE)}", ""),
     ("html|", PAGE[1:], f"\r\nContent-Length: {len(PAGE)}", f"{len(PAGE) - 1} of {len(PAGE)} bytes are stored"),
 ])  # fmt: skip
