@@ -46,7 +46,6 @@ from registry import free_port  # isort: skip
 REGISTRY, IMAGE = "docker.test", "library/app"  # a name that dockerd's own registry could have
 LAYER_SIZE = 3_000_000
 BUILDKIT = "v0.12.5"  # 0.12 is the first that knows mirrors with a path
-MODULE = DEFINITIONS_BY_TYPE["github"].default_repository_url.removeprefix("https://") + "/moby/buildkit"
 
 
 def surroundings(home: Path) -> dict[str, str]:
@@ -267,7 +266,8 @@ def buildkit() -> Path:
     folder = Path(told("GOCACHE")).with_name("nearby-buildkit") / BUILDKIT
     names = ("buildkitd", "buildctl")
     if not all((folder / name).exists() for name in names):
-        commands = [f"{MODULE}/cmd/{name}@{BUILDKIT}" for name in names]
+        module = DEFINITIONS_BY_TYPE["github"].default_repository_url.removeprefix("https://") + "/moby/buildkit"
+        commands = [f"{module}/cmd/{name}@{BUILDKIT}" for name in names]
         built = subprocess.run(
             [go_tool(), "install", *commands],
             env=os.environ | {"GOBIN": str(folder), "CGO_ENABLED": "0"},
