@@ -77,7 +77,9 @@ def lock(client: str, node: Path, address: str) -> str:
     }
     if client == "uv, one name":
         (home / "hosts").write_text(f"{address} {NAME}\n")
-        environment = {name: value.replace(address, NAME) for name, value in environment.items()}
+        environment |= {
+            name: value.replace(address, NAME) for name, value in environment.items() if name in told or name.lower() == "no_proxy"
+        }
     done = subprocess.run(command(), env=environment, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"{client}: {done.stdout}{done.stderr}"
     return (folder / file).read_text()
