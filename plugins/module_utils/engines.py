@@ -91,13 +91,6 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
             " that was cut short from a whole one, other than by its digest.",
             faults=r"upstream_truncated_close",
         ),
-        Limit(
-            "moved",
-            "A file that its upstream redirects to a declared origin is not fetched from there at once: its client is redirected to a path"
-            " on the mirror, without the query.",
-            r"test_a_redirect_to_a_declared_origin_is_followed_by_the_mirror|test_a_file_that_lies_elsewhere_is_fetched_from_there"
-            r"|test_what_is_redirected_twice_is_refused",
-        ),
         PAIRS,
         # Apache finds damage of a stored header alone, which is a file of its own; Nginx that of the begin of a stored response.
         replace(UNCHECKED, faults=r"stored_heads_overwritten|stored_emptied"),

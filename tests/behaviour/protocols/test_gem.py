@@ -268,13 +268,13 @@ def test_a_query_makes_no_other_page(world: World, index: GemIndex, gem: str) ->
 @promise("http")
 @table("rest", {"info": "info/{}", "gem": "gems/{}-1.0.0.gem"})
 def test_redirects_name_the_mirror_as_clients_follow_no_others(world: World, index: GemIndex, gem: str, rest: str) -> None:
-    """Those of files Nginx follows by itself."""
+    """Those of files the mirror follows by itself."""
     path, target = rest.format(f"{gem}-moved"), rest.format(gem)
     upstream = world.mirror.sites[0]["upstream"]
     for where in f"{upstream}/{target}", f"/{target}":
         index.moved[path] = where
         reply = get(world, path)
-        if world.mirror.engine == "nginx" and target in index.files:
+        if target in index.files:
             assert (reply.status, reply.body) == (200, index.files[target]), show(reply)
         else:
             here = f"http://mirror.test:{world.mirror.address[1]}/gem/{target}"
