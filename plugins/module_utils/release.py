@@ -73,6 +73,9 @@ class Engine:
     def pid(self) -> int:
         return running_pid(self.pid_path, self.process)
 
+    def log(self) -> ErrorLog:
+        return ErrorLog(os.path.join(self.log_path, "error.log"))
+
 
 def name_of(files: Mapping[str, str]) -> str:
     """The digest of a release's files, by their paths, before it is written into them."""
@@ -489,7 +492,7 @@ class Deploy:
         shutil.rmtree(self.trial_folder, ignore_errors=True)
         if self.settled:
             changed = self.service.install(self.contents)
-            self.judge(self.engine.url, "The mirror is not healthy")
+            self.judge(self.engine.url, "The mirror is not healthy", self.engine.log())
             return changed
         old = self.previous
         if old and old.pid and old.pid_path != self.engine.pid_path:
@@ -553,7 +556,7 @@ class Deploy:
                     stderr.seek(0)
                     told = " ".join(stderr.read().split())[-300:]
                     raise Refused(f"The release does not start on trial: {told or 'it does not answer'}{log.fault()}; nothing was changed")
-                self.judge(url, "The release fails its trial, so nothing was changed")
+                self.judge(url, "The release fails its trial, so nothing was changed", log)
             finally:
                 server.terminate()
                 try:
@@ -563,25 +566,25 @@ class Deploy:
                     server.wait()
                 shutil.rmtree(top, ignore_errors=True)
 
-    def judge(self, url: str, sentence: str) -> None:
+    def judge(self, url: str, sentence: str, log: ErrorLog) -> None:
         """Play the clients. Raises Refused with that sentence and what is wrong."""
-        problem = self.health(url)
+        problem = self.health(url, log)
         if problem:
             raise Refused(f"{sentence}: {problem}")
 
-    def health(self, url: str) -> str:
+    def health(self, url: str, log: ErrorLog) -> str:
         if not self.verify:
             return ""
         report = examine(Client(), url, upstream=Client(ca_path=self.upstream_ca_path))
-        return report.failure
+        return report.failure and report.failure + log.fault()
 
     def commit(self) -> str:
         """Swap, run, probe; and back, where there is a way back. Returns what is wrong, and what is in force then."""
-        old, log = self.previous, ErrorLog(os.path.join(self.engine.log_path, "error.log"))
+        old, log = self.previous, self.engine.log()
         problem = self.enforce(self.name, self.engine, old)
         if not problem and not until(lambda: self.answers, self.answer_seconds):
             problem = f"{self.engine.url} does not answer with the new release{log.fault()}"
-        problem = problem or self.health(self.engine.url)
+        problem = problem or self.health(self.engine.url, log)
         if not problem:
             return ""
         if self.before == self.name:

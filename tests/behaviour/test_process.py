@@ -7,6 +7,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
+import ctypes
 import functools
 import itertools
 import os
@@ -147,6 +148,34 @@ def test_a_server_that_is_killed(spare: Mirror, fresh: Make) -> None:
         assert good(spare.get(project.file), project.content) and good(spare.get(project.index, {"Accept": PIP}), project.page(JSON), JSON)
     assert sum(len(project.asked()) for project in warm) == asked, "what was stored is fetched again"
     stored_right(spare, projects)
+
+
+@promise("reloads")
+@patient
+def test_nothing_is_left_of_a_server_that_is_killed_where_nobody_reaps(spare: Mirror) -> None:
+    """As in a container whose first process is a `sleep`; this process is that one here (PR_SET_CHILD_SUBREAPER, prctl(2))."""
+    prctl, is_subreaper = ctypes.CDLL(None, use_errno=True).prctl, 36
+
+    def left() -> list[str]:
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                ended = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+                line = (folder / "cmdline").read_text()
+                found += [line] if str(spare.root) in line and not ended else []
+        return found
+
+    assert left()
+    prctl(is_subreaper, 1)
+    try:
+        spare.kill()
+        assert until(lambda: not left(), 5), left()
+    finally:
+        prctl(is_subreaper, 0)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        spare.start()
 
 
 @promise("reloads")

@@ -130,8 +130,15 @@ class Report:
 
     @property
     def failure(self) -> str:
-        """The bad checks, each with its detail."""
-        return "; ".join("{}: {}".format(label(e), e["detail"]) for e in self.checks if e["verdict"] == BAD)
+        """The first bad check of each site with its detail, and how many more of the site's are bad."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for entry in self.checks:
+            if entry["verdict"] == BAD:
+                found.setdefault(entry["site"], []).append(entry)
+        return "; ".join(
+            "{}: {}".format(label(first), first["detail"]) + (f" (and {len(more)} more of its checks)" if more else "")
+            for first, *more in found.values()
+        )
 
 
 def label(entry: Mapping[str, Any]) -> str:

@@ -4,8 +4,8 @@
 
     fake_engine.py check|start|trial CONFIGURATION
 
-The configuration is JSON: {"port", "pid", "release", "health" (what /health says; "dead": it does not start), "refuse" (what the
-checker says)}.
+The configuration is JSON: {"port", "pid", "release", "health" (what /health says; "dead": it does not start; "ill": its error
+log says why), "refuse" (what the checker says)}.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ import http.server  # noqa: E402  most runs end before it is needed
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = settings["health"].encode() if self.path == "/health" else b'{"version": 1, "sites": []}'
+        if settings["health"] == "ill":
+            with (Path(settings["pid"]).parent.parent / "log/error.log").open("a") as log:
+                log.write("[error] nobody knows that name\n")
         self.send_response(200)
         self.send_header("X-Release", settings["release"])
         self.send_header("Content-Length", str(len(body)))

@@ -113,3 +113,10 @@ def test_nothing_is_remembered_from_the_mirror_s_port():
 def test_what_is_no_port(port):
     report = health.examine(Mirror(DOCUMENT), BASE, [NPM | {"port": port}])
     assert report.bad == ["document"] and report.failure == "document: sites[0] has a port that is none"
+
+
+def test_one_bad_check_of_each_site_is_told_and_how_many_more_are():
+    report = health.Report()
+    for site, check in ("", "health"), ("npm", "index"), ("npm", "links"), ("npm", "hit"):
+        report.add(site, check, lambda: health.bad("no answer"), lambda: 0.0)
+    assert report.failure == "health: no answer; npm/index: no answer (and 2 more of its checks)"
