@@ -118,12 +118,12 @@ def keys_tell_bodies_apart(root: Directive) -> t.Iterator[str]:
     yield from (f"{found} makes keys of other things" for found in root.all("CacheIgnoreQueryString") if found.value.lower() != "off")
     if not root.own("CacheKeyBaseURL"):
         yield "the server has no CacheKeyBaseURL, so a client's Host is in the key"
-    seen: dict[tuple[Directive, str, str], Directive] = {}
+    seen: dict[tuple[Directive, str, str, str], Directive] = {}
     for host, rule in proxied(root):
         if not faces_clients(root, host):
             continue
         key = re.fullmatch(
-            r"http://[\d.:]+%\{ENV:raw\}\?(index|artifact);([0-9a-f]{8,});%\{ENV:representation\};(%\{ENV:encoding\})?;%1",
+            r"http://[\d.:]+(%\{ENV:raw\}|%1)\?(index|artifact);([0-9a-f]{8,});(%\{ENV:representation\}|\w+);(%\{ENV:encoding\}|gzip)?;%[13]",
             rule.arguments[1],
         )
         if re.fullmatch(r"http://[\d.:]+%\{ENV:raw\}\?pass;[0-9a-f]{8,};;;%1", rule.arguments[1]):
@@ -131,12 +131,18 @@ def keys_tell_bodies_apart(root: Directive) -> t.Iterator[str]:
         if not key:
             yield f"{rule} has not the route, the path as it came, and the representation"
             continue
-        if key[1] == "index" and not key[3]:
+        path, kind, route, representation, encoding = key.groups()
+        if kind == "index" and not encoding:
             yield f"{rule} has not the encoding"
-        if seen.setdefault((host, key[1], key[2]), rule) is not rule:
-            yield f"{rule} has the route of {seen[host, key[1], key[2]]}"
-        if not conditions(rule)[-1].arguments[0].startswith(PATH):
+        if seen.setdefault((host, kind, route, representation), rule) is not rule:
+            yield f"{rule} has the route of {seen[host, kind, route, representation]}"
+        looked_at, pattern = conditions(rule)[-1].arguments[:2]
+        if path == PATH and not looked_at.startswith(PATH) or path == "%1" and "%{THE_REQUEST}|%{HTTP:Accept-Encoding}" not in looked_at:
             yield f"{rule} has not the path as it came"
+        if encoding == "gzip" and not pattern.endswith(r"\|gzip(?:,[^|]*)?$"):
+            yield f"{rule} has an encoding that was not asked for"
+        if path == "%1" and conditions(rule)[0].arguments[0] != "%{HTTP:Accept}":
+            yield f"{rule} has a representation that was not asked for"
 
 
 def only_listed_headers_go_on(root: Directive) -> t.Iterator[str]:
