@@ -890,22 +890,30 @@ class Keeper:
             # What somebody else's edit is part of is not ours: it is to be kept the next time, too.
             if after.digest not in record["written"] and not (edited and merge not in ("none", "environment")):
                 record["written"].append(after.digest)
-        for path in [path for path in state["files"] if path not in wanted]:
-            changes += self._restore(path, state["files"].pop(path), warnings)
+        left = [path for path in state["files"] if path not in wanted]
+        for path in left:
+            changes += self._restore(path, state["files"][path], warnings)
         folders: list[str] = []
         for path in [change.path for change in changes if change.after.kind != "absent"]:
             folders += [folder for folder in self.tree.missing(path) if folder not in folders]
         if changes:
             folders += [folder for folder in self.tree.missing(self.state_path) if folder not in folders]
         state["directories"] += [folder for folder in folders if folder not in state["directories"]]
-        held = (*state["files"], self.state_path)
+        held = (*(path for path in state["files"] if path not in left), self.state_path)
         obsolete = [folder for folder in state["directories"] if not any(path.startswith(folder + "/") for path in held)]
+        saved = self.tree.read(self.state_path)
         if json.dumps(state) != known:
-            uid, gid = self.tree.owner(self.state_path)
-            content = (json.dumps(state, indent=1, sort_keys=True) + "\n").encode("utf-8")
-            after = Entry("file", content, 0o600, uid, gid)
-            changes.insert(0, Change(self.state_path, self.tree.read(self.state_path), after, "recorded"))
+            changes.insert(0, self._record(state, saved))
+            saved = changes[0].after
+        if left:  # until its file is back, a record has the only copy of the original
+            state["files"] = {path: record for path, record in state["files"].items() if path not in left}
+            changes.append(self._record(state, saved))
         return self._checked(Plan(changes, warnings, folders, sorted(obsolete, key=len, reverse=True)))
+
+    def _record(self, state: Mapping[str, Any], before: Entry) -> Change:
+        uid, gid = self.tree.owner(self.state_path)
+        content = (json.dumps(state, indent=1, sort_keys=True) + "\n").encode("utf-8")
+        return Change(self.state_path, before, Entry("file", content, 0o600, uid, gid), "recorded")
 
     def _expanded(self, files: Iterable[Mapping[str, Any]], known: Mapping[str, Any], warnings: list[str]) -> Iterator[Mapping[str, Any]]:
         """The files, with all that fit it in the place of a pattern, and those of apt and of containerd in the place of their folders."""

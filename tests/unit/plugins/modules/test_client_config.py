@@ -470,6 +470,41 @@ def test_a_file_no_longer_wanted_is_put_back(root: Path) -> None:
     assert (root / "etc/nearby-mirrors/environment").exists()
 
 
+STOPS = range(1, 5)  # the state, two files, the state
+
+
+@pytest.mark.parametrize("forget", [False, True], ids=["rerun", "absent"])
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_run_that_was_cut_short_loses_no_original(root: Path, monkeypatch, stop: int, forget: bool) -> None:
+    prepare_file(root)
+    (root / "etc/npmrc").write_text("fund=false\n")
+    before = snapshot(root)
+    npm = {"path": "/etc/npmrc", "content": NPM, "merge": "npm"}
+    run(root, [*files(), npm])
+    wanted = [file | {"content": "A=2\n"} for file in files()[1:]] + [npm]
+    assert len(Keeper(Tree(str(root)), SAVED).present(wanted).changes) == len(STOPS)
+    put, left = Tree.put, [stop]
+
+    def cut(self, path, entry):
+        put(self, path, entry)
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Tree, "put", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run(root, wanted)
+    if not forget:
+        run(root, wanted)
+        assert snapshot(root)["etc/pip.conf"] == before["etc/pip.conf"]
+        assert (root / "etc/nearby-mirrors/environment").read_text() == "A=2\n"
+        assert (root / "etc/npmrc").read_text() == NPM + "fund=false\n"
+        assert not run(root, wanted).changed
+    run(root, None)
+    assert snapshot(root) == before
+
+
 def test_an_edit_in_between_is_never_lost(root: Path) -> None:
     prepare_file(root)
     before = snapshot(root)
