@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.nearby.mirrors.plugins.module_utils.catalogue import ECOSYSTEMS, Ecosystem
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import HttpError, Response
+from ansible_collections.nearby.mirrors.plugins.module_utils.sites import PROBE
 
 VERSION = 1
 MAX_DOCUMENT = 1024 * 1024
@@ -138,7 +139,7 @@ def from_document(document: Any, base: str, types: Iterable[str], where: str) ->
         if not isinstance(index, str) or not index.startswith("/") or not _PATH.fullmatch(index):
             raise BadInput(f"{where} has a site with the index {index!r}, which is not a plain path")
         probe = str(site.get("probe") or "")
-        if not re.fullmatch(r"(?:(?!\.)[A-Za-z0-9@!._~-]+(?:/(?!\.)[A-Za-z0-9@!._~-]+)*(?::[A-Za-z0-9._-]+)?)?", probe):
+        if not PROBE.fullmatch(probe):
             raise BadInput(f"{where} has a site with the probe {probe!r}, which is not a project's name")
         upstream = checked_url(site["upstream"], f"an upstream in {where}") if site.get("upstream") else ""
         known = indexes.setdefault(kind, dict(offer(base + index), probe=probe, upstream=upstream))

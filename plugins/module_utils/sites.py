@@ -25,6 +25,9 @@ OPTIONS = {
 }
 RESERVED_PATHS = {"/", "/health/", "/mirror.json/"}
 DEFAULT_PORTS = {"http": 80, "https": 443}
+_WORD = r"(?!\.\.?(?:/|$))[A-Za-z0-9@!._~:%+,=-]+"
+# A project's name or path, of what needs no quoting in a URL or a shell.
+PROBE = re.compile(f"(?:{_WORD}(?:/{_WORD})*)?")
 
 
 class SiteError(ValueError):
@@ -251,6 +254,9 @@ def resolve_site(
     if registry and not (isinstance(registry, str) and re.fullmatch(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?", registry)):
         raise SiteError(f"Site '{name}': registry '{registry}' is no host name, with a port or without; correct it.")
     suites = check_suites(site)
+    probe = site.get("probe", next((suite for suite in suites if not suite.endswith("/")), ecosystem.probe))
+    if not isinstance(probe, str) or not PROBE.fullmatch(probe.lstrip("/")):
+        raise SiteError(f"Site '{name}': probe '{probe}' is no name, or path without a slash at its end; correct it, or take it out.")
     port = check_port(site)
     if not isinstance(site.get("query", False), bool):
         raise SiteError(f"Site '{name}': query is neither true nor false; set one of them.")
@@ -330,7 +336,7 @@ def resolve_site(
         "discover": bool(ecosystem.linked or ecosystem.fetcher) and "origins" not in site or bool(suites),
         "index": "" if ecosystem.index is None else f"{path}{ecosystem.index}",
         "index_url": f"{upstream}{ecosystem.base}{ecosystem.index or ''}",
-        "probe": site.get("probe", next((suite for suite in suites if not suite.endswith("/")), ecosystem.probe)),
+        "probe": probe.lstrip("/"),
         "here": own_url if ecosystem.whole_links else "",
         "serial_header": ecosystem.serial_header,
         "mirror_info": next((key for key in ecosystem.mirror_info if key in (ecosystem.type, discovered.get("vendor") or name)), ""),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from ansible_collections.nearby.mirrors.plugins.module_utils.mirror_document import build
+from ansible_collections.nearby.mirrors.plugins.module_utils.mirror_document import build, from_document
 from ansible_collections.nearby.mirrors.plugins.module_utils.sites import SiteError, resolve_sites
 
 DEFAULTS = {"pypi": "https://index.example.org"}
@@ -515,6 +515,10 @@ def test_mirror_info_has_the_keys_that_zuul_jobs_documents_and_no_other():
         ([{"type": "pypi", "path": "/health/"}], "path '/health/'"),
         ([{"type": "pypi", "lifetime": 0}], "lifetime '0'"),
         ([{"type": "pypi", "lifetime": True}], "lifetime 'True'"),
+        *(
+            ([{"type": "rpm", "upstream": "http://h.test", "probe": probe}], "probe '.*' is no name, or path without a slash at its end")
+            for probe in ("9/x86_64/os/", "../x", "a//b", "a b", "a?b=c", 42, None, ["a"])
+        ),
         ([{"type": "pypi", "immutable": ["a"]}], "take immutable out"),
         ([{"type": "generic", "upstream": "http://h.test", "immutable": ["("]}], "no valid expression"),
         ([{"type": "generic", "upstream": "http://h.test", "immutable": ['a"']}], "holds a quote"),
@@ -543,6 +547,23 @@ def test_bad_input_gets_one_sentence(sites, sentence):
     with pytest.raises(SiteError, match=sentence) as caught:
         resolve(sites)
     assert str(caught.value).count(". ") == 0 and str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("given", "probe"),
+    [
+        ("", ""),
+        ("devel:/languages:/python/Leap_15.6", "devel:/languages:/python/Leap_15.6"),
+        ("c++/9.0~rc1", "c++/9.0~rc1"),
+        ("@scope/name", "@scope/name"),
+        ("library/app:1.0", "library/app:1.0"),
+        ("/.config/a%2Bb", ".config/a%2Bb"),
+    ],
+)
+def test_a_probe_is_one_to_nodes_as_well(given, probe):
+    sites = resolve([{"type": "rpm", "upstream": "http://h.test", "probe": given}])
+    document = build(sites, "m", "", "http://m.test", "nginx")
+    assert from_document(document, "", ["rpm"], "it")["indexes"]["rpm"]["probe"] == document["sites"][0]["probe"] == probe
 
 
 def test_another_port_of_this_host_may_be_an_upstream():
