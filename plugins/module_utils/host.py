@@ -116,6 +116,7 @@ def lives(pid: int, proc: str = "/proc") -> bool:
 
 def existing(path: str) -> str:
     """The path itself, or the nearest folder above it that is there."""
+    path = os.path.abspath(path)
     while not os.path.exists(path):
         path = os.path.dirname(path)
     return path

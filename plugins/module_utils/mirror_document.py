@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv6Address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ MAX_DOCUMENT = 1024 * 1024
 PROBE_ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.5, */*;q=0.1"
 
 # URLs end up in shell and INI files, so only what needs no quoting in any of them gets through.
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~:@%+,=-]*)*")
 
 
@@ -44,14 +45,17 @@ def checked_url(url: Any, where: str) -> str:
     netloc, slash, path = rest.partition("/")
     if "@" in netloc:
         raise BadInput(f"{where} has credentials in it, which would end up in files that everyone can read")
-    if not _HOST.fullmatch(netloc) or not _port_fits(netloc) or not _PATH.fullmatch(slash + path):
+    if not _is_host(netloc) or not _PATH.fullmatch(slash + path):
         raise BadInput(f"{where} is {text!r}, which is not a plain URL (scheme, host, port and path only)")
     return scheme.lower() + "://" + netloc + (slash + path).rstrip("/")
 
 
-def _port_fits(netloc: str) -> bool:
-    port = re.search(r":([0-9]+)$", netloc.rpartition("]")[2])
-    return port is None or 0 < int(port.group(1)) < 65536
+def _is_host(netloc: str) -> bool:
+    found = _HOST.fullmatch(netloc)
+    try:
+        return bool(found and (not found[1] or IPv6Address(found[1])) and (not found[2] or 0 < int(found[2]) < 65536))
+    except ValueError:
+        return False
 
 
 def build(

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from ipaddress import IPv6Address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -63,14 +64,15 @@ def check_url(site: str, option: str, url: object) -> str:
     where = f"Site '{site}': {option} "
     if not isinstance(url, str) or not re.match(r"https?://[^/]", url):
         raise SiteError(f"{where}'{url}' has no scheme or host; write it as https://host or http://host.")
-    if "@" in urlsplit(url).netloc:
+    if re.match("https?://[^/?#]*@", url):
         raise SiteError(f"{where}has credentials in it; a mirror is open to all its clients, so take them out.")
+    try:
+        parts = urlsplit(url)
+        _port, _address = parts.port, parts.netloc.startswith("[") and IPv6Address(parts.hostname or "")
+    except ValueError as error:
+        raise SiteError(f"{where}'{url}' has a host or a port that is none; correct it.") from error
     if not re.fullmatch(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~+-]+)*/?", url):
         raise SiteError(f"{where}'{url}' is more than scheme, host, port and a plain path; take the rest out.")
-    try:
-        _port = urlsplit(url).port
-    except ValueError as error:
-        raise SiteError(f"{where}'{url}' has a port that is none; correct it.") from error
     return url.rstrip("/")
 
 
@@ -81,7 +83,7 @@ def as_dict(entry: object, position: int) -> dict[str, Any]:
         entry = {"type": entry}
     if not isinstance(entry, Mapping):
         raise SiteError(f"{where} is neither a name nor a dictionary; write a type such as 'pypi', or a dictionary with type.")
-    unknown = sorted(set(entry) - OPTIONS)
+    unknown = sorted(map(str, set(entry) - OPTIONS))
     if unknown:
         raise SiteError(f"{where} has the unknown option '{unknown[0]}'; use {', '.join(sorted(OPTIONS))}.")
     site = dict(entry)
@@ -89,8 +91,8 @@ def as_dict(entry: object, position: int) -> dict[str, Any]:
     site.setdefault("name", site["type"])
     if not isinstance(site["type"], str) or site["type"] not in ECOSYSTEMS:
         raise SiteError(f"{where}: type '{site['type']}' is unknown; set one of {', '.join(sorted(ECOSYSTEMS))}.")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", str(site["name"])):
-        raise SiteError(f"{where}: name '{site['name']}' is not made of lower-case letters, digits and hyphens; set another name.")
+    if not isinstance(site["name"], str) or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", site["name"]):
+        raise SiteError(f"{where}: name '{site['name']}' is no text of lower-case letters, digits and hyphens; set another name.")
     return site
 
 
@@ -371,10 +373,10 @@ def resolve_sites(
     if not isinstance(entries, list) or not entries:
         raise SiteError("mirror_sites is not a list with at least one site; write for example mirror_sites: [pypi].")
     own = {address.lower().strip("[]") for address in own_addresses if address}
-    own_ports = {own_port, *(entry.get("port") for entry in entries if isinstance(entry, Mapping))}
+    given_sites = [as_dict(entry, position) for position, entry in enumerate(entries)]
+    own_ports = {own_port, *map(check_port, given_sites)}
     sites: list[dict[str, Any]] = []
-    for position, entry in enumerate(entries):
-        site = as_dict(entry, position)
+    for site in given_sites:
         archive = own_archive(site, archives) if site["type"] == "deb" and not site.get("upstream") else {}
         site = {"suites": archive["suites"], **site} if archive else site
         default = default_index(ECOSYSTEMS[site["type"]], default_upstream(site["type"]))

@@ -155,6 +155,8 @@ def own_archives(config: str = "/etc/apt") -> list[dict]:
 
 def held(addresses: list[str], port: int, own_pid: int, option: str) -> list[str]:
     """Who else holds a port on one of the addresses, in one sentence; none where nobody does."""
+    if not 0 < port < 65536:
+        return [f"Port {port} is none; set {option} to a number from 1 to 65535."]
     holders = list(listeners(port))
     # Apache listens on all addresses of both kinds with one socket, which nobody's for IPv4 can be beside.
     apart = any(own_pid not in holder.pids and "." in holder.address for holder in holders)

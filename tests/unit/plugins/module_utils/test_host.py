@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils.host import (
     can_listen,
     cannot_hold,
+    existing,
     free_bytes,
     listeners,
     running_pid,
@@ -108,3 +109,8 @@ def test_what_can_hold_a_cache(tmp_path):
 
 def test_free_bytes_of_a_folder_to_be(tmp_path):
     assert free_bytes(str(tmp_path / "not" / "yet")) == pytest.approx(free_bytes(str(tmp_path)), rel=0.1)
+
+
+def test_a_folder_to_be_below_the_present_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert existing("not/yet") == str(tmp_path)

@@ -501,7 +501,15 @@ def test_mirror_info_has_the_keys_that_zuul_jobs_documents_and_no_other():
         ([{"type": "pypi", "upstream": "http://192.0.2.1/pypi"}], "is this mirror itself"),
         ([{"type": "pypi", "origins": ["files.example.org"]}], "origins 'files.example.org' has no scheme"),
         ([{"type": ["pypi"]}], "is unknown; set one of"),
-        ([{"type": "pypi", "upstream": "https://index.example.org:99999"}], "has a port that is none"),
+        *(
+            ([{"type": "pypi", **given}], "has a host or a port that is none")
+            for url in ("https://h.test:99999", "https://[::1/simple", "https://[dead]/x")
+            for given in ({"upstream": url}, {"origins": [url]})
+        ),
+        ([{"type": "pypi", "upstream": "https://user:word@[::1/simple"}], "credentials"),
+        ([{"type": "pypi", 7: 8, "x": 9}], "unknown option '7'"),
+        ([{"type": "pypi", "name": 42}], "name '42' is no text of"),
+        ([{"type": "pypi", "port": [8081]}], "port '.8081.' is not a number from 1 to 65535"),
         ([{"type": "pypi", "origins": None}], "origins is not a list"),
         ([{"type": "pypi", "origins": "https://files.example.org"}], "origins is not a list"),
         ([{"type": "pypi", "origins": ["https://a.test", "https://f.test", "http://f.test"]}], "two origins have one host"),

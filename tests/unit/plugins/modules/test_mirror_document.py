@@ -173,6 +173,8 @@ BAD = {
     "a query": ({"url": "http://m.test/?a=b"}, "which is not a plain URL"),
     "no host": ({"url": "http:///pypi"}, "which is not a plain URL"),
     "a port out of range": ({"url": "http://m.test:99999"}, "which is not a plain URL"),
+    "an address that is none": ({"url": "http://[12]"}, "which is not a plain URL"),
+    "an address of a document that is none": ({"document": dict(DOCUMENT, url="http://[12]:80")}, "which is not a plain URL"),
     "something for a shell": ({"url": "http://m.test/$(id)"}, "which is not a plain URL"),
     "a later version": ({"document": dict(DOCUMENT, version=2)}, "has version 2, and this release of nearby.mirrors reads version 1"),
     "no version": ({"document": {"sites": []}}, "has version None"),
@@ -224,6 +226,7 @@ def test_what_the_network_says_is_no_bad_input(broken: dict, sentence: str) -> N
         ("HTTP://m.test/", "http://m.test"),
         ("https://[::1]:8443/region/a/", "https://[::1]:8443/region/a"),
         ("http://192.0.2.1:80", "http://192.0.2.1:80"),
+        ("http://[::ffff:192.0.2.1]", "http://[::ffff:192.0.2.1]"),
     ],
 )
 def test_urls_are_kept_but_for_the_last_slash(given: str, wanted: str) -> None:

@@ -56,6 +56,11 @@ def test_a_held_port_names_the_holder(held):
     assert found(port=held, addresses=["127.0.0.2"]) == []
 
 
+@pytest.mark.parametrize("port", [0, -1, 65536, 70000])
+def test_a_port_that_is_none(port):
+    assert found(port=port) == [f"Port {port} is none; set mirror_port to a number from 1 to 65535."]
+
+
 def test_a_held_port_of_a_site_names_the_site(held):
     (sentence,) = found(sites=["pypi", {"type": "npm", "name": "packages", "port": held}])
     assert f"Port {held} on 127.0.0.1 is held by" in sentence and sentence.endswith("set port of site 'packages' to another port.")
