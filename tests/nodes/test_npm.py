@@ -25,6 +25,11 @@ TOLD = {
     )
     for scope, paths in FILES.items()
 }
+TOLD["npm-address"] = Told({"configure_mirrors_document": document("http://[fd00::1]:8080", sites=[SITE])})
+
+
+def test_yarn_trusts_an_address_as_a_whole(told: Story) -> None:
+    assert "\nYARN_UNSAFE_HTTP_WHITELIST=[fd00::1]\n" in told.text("configured", "npm-address", ENVIRONMENT["system"])
 
 
 @pytest.mark.parametrize("scope", FILES)

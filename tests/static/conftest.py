@@ -54,11 +54,11 @@ def rendered(tmp_path_factory: pytest.TempPathFactory, render: t.Callable[..., P
 
 
 @pytest.fixture(scope="session")
-def render() -> t.Callable[[Path, str, list[dict[str, t.Any]]], Path]:
+def render() -> t.Callable[..., Path]:
     """Writes an engine's configuration for some sites below a folder."""
 
-    def written(folder: Path, engine: str, sites: list[dict[str, t.Any]]) -> Path:
-        mirror = bench.Mirror(folder, engine, sites, mirror_resolvers=["127.0.0.1"])
+    def written(folder: Path, engine: str, sites: list[dict[str, t.Any]], **variables: t.Any) -> Path:
+        mirror = bench.Mirror(folder, engine, sites, mirror_resolvers=["127.0.0.1"], **variables)
         mirror.render()
         return mirror.root / "etc" / "mirror.conf"
 

@@ -181,6 +181,22 @@ def test_on_trial_a_mirror_says_the_same_of_itself_but_for_the_ports_of_its_site
     assert on_trial == said
 
 
+@pytest.fixture(scope="module")
+def landing(render: t.Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The landing page of a mirror that is named by an address and has two sites of each of some types."""
+    folder, types = tmp_path_factory.mktemp("landing"), ("npm", "pypi", "deb", "rpm", "oci")
+    sites = [
+        {"type": kind, "name": f"{kind}-{which}", "upstream": f"https://{which}.example.org", **({"origins": []} if kind != "deb" else {})}
+        for kind in types
+        for which in ("one", "two")
+    ]
+    return (render(folder, "nginx", sites, mirror_fqdn="[fd00::1]").parent / "www/index.html").read_text()
+
+
+def test_the_landing_page_names_a_host_by_its_whole_address(landing: str) -> None:
+    assert 'unsafeHttpWhitelist: ["[fd00::1]"]' in landing
+
+
 @pytest.mark.parametrize("engine", CHECKS)
 def test_the_server_refuses_what_it_does_not_know(engine: str, rendered: t.Callable[[str], Path], tmp_path: Path) -> None:
     (path := tmp_path / "mirror.conf").write_text(rendered(engine).read_text() + "\nunheard_of on;\n")
