@@ -328,6 +328,7 @@ def resolve_site(
         "path": path,
         "port": port,
         "root": ecosystem.base,
+        "together": ecosystem.together,
         "linked_by_path": not ecosystem.whole_links and any(route.links != "none" for route in ecosystem.routes),
         "upstream": upstream,
         "origins": origins,

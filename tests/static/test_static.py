@@ -193,6 +193,11 @@ def landing(render: t.Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     return (render(folder, "nginx", sites, mirror_fqdn="[fd00::1]").parent / "www/index.html").read_text()
 
 
+def test_the_landing_page_has_lines_for_all_sites_of_a_type_that_clients_use_together(landing: str) -> None:
+    assert set(re.findall(r"<h3>(\w+)-two</h3>", landing)) == {"deb", "rpm", "oci"}
+    assert set(re.findall(r"<summary>(\w+)-two ", landing)) == {"npm", "pypi"}
+
+
 def test_the_landing_page_names_a_host_by_its_whole_address(landing: str) -> None:
     assert 'unsafeHttpWhitelist: ["[fd00::1]"]' in landing
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -102,3 +103,5 @@ def test_sites_are_described_as_the_code_reads_them(role: str) -> None:
         if name.endswith("_sites"):
             assert set(option["options"]) == OPTIONS
             assert set(option["options"]["type"]["choices"]) == set(ECOSYSTEMS)
+            (sentence,) = [line for line in option["description"] if line.startswith("Clients use the first site of a type")]
+            assert set(re.findall(r"V\((\w+)\)", sentence)) == {kind for kind, ecosystem in ECOSYSTEMS.items() if ecosystem.together}
