@@ -19,13 +19,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .catalogue import ECOSYSTEMS, Ecosystem, Route
+from .http import DEFAULT_PORTS
+from .http import origin as origin_of
 
 OPTIONS = {
     *("name", "type", "path", "upstream", "origins", "probe", "lifetime"),
     *("immutable", "query", "representations", "posts", "suites", "registry", "port", "index"),
 }
 RESERVED_PATHS = {"/", "/health/", "/mirror.json/"}
-DEFAULT_PORTS = {"http": 80, "https": 443}
 _WORD = r"(?!\.\.?(?:/|$))[A-Za-z0-9@!._~:%+,=-]+"
 # A project's name or path, of what needs no quoting in a URL or a shell.
 PROBE = re.compile(f"(?:{_WORD}(?:/{_WORD})*)?")
@@ -33,20 +34,6 @@ PROBE = re.compile(f"(?:{_WORD}(?:/{_WORD})*)?")
 
 class SiteError(ValueError):
     """A site cannot be offered. The message is one sentence: what is wrong, where, what to set."""
-
-
-def host_and_port(url: str) -> tuple[str, int]:
-    """Host in lower case and the port, the scheme's own one where the URL names none."""
-    parts = urlsplit(url)
-    return (parts.hostname or "").lower(), parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
-
-
-def origin_of(url: str) -> str:
-    """scheme://host[:port] of a URL (RFC 6454), without a default port."""
-    parts = urlsplit(url)
-    host, port = host_and_port(url)
-    host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{host}" + ("" if DEFAULT_PORTS.get(parts.scheme) == port else f":{port}")
 
 
 def identity(route: Mapping[str, Any], lifetime: int) -> str:
@@ -390,8 +377,8 @@ def resolve_sites(
         if not given:
             raise SiteError(f"Site '{site['name']}': type '{site['type']}' has no default upstream; set upstream: for it in mirror_sites.")
         upstream = check_url(site["name"], "upstream", given)
-        host, port = host_and_port(upstream)
-        if host in own and port in own_ports:
+        parts = urlsplit(upstream)
+        if parts.hostname in own and (parts.port or DEFAULT_PORTS[parts.scheme]) in own_ports:
             raise SiteError(f"Site '{site['name']}': upstream '{upstream}' is this mirror itself; set the registry's own address.")
         port = fetcher_port + sum(bool(other["fetchers"]) for other in sites)
         resolved = resolve_site(site, upstream, discovered.get(site["name"], {}), own_url, port)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
-from ..http import Response
-from ..sites import origin_of
+from ..http import Response, origin
 
 Hashes = Mapping[str, str]  # algorithm, as hashlib names it -> hexadecimal digest in small letters; or a registry's own of both
 Allowed = frozenset[tuple[str, str]]  # pairs of these, of which one has to fit
@@ -117,4 +116,4 @@ class Registry:
 
 def spelled(url: str) -> str:
     """One spelling for all that mean one file, however a page or a client escaped them."""
-    return origin_of(url) + "/" + unquote(url.partition("://")[2].partition("/")[2])
+    return origin(url) + "/" + unquote(url.partition("://")[2].partition("/")[2])
