@@ -592,7 +592,8 @@ class Deploy:
         if not old:
             self.service.stop(self.engine)
             self.service.uninstall()
-            os.unlink(self.releases.link)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.releases.link)
             return f"The release was taken back, and there is none from before: {problem}"
         again = self.enforce(self.before, old, self.engine)
         if again or not until(lambda: release_at(old.url) == self.before, self.answer_seconds):

@@ -175,6 +175,16 @@ def test_the_first_one_that_fails_in_force_leaves_nothing(host: Host) -> None:
     assert host.kept() == set() and host.releases.current == "" and not host.processes()
 
 
+def test_a_first_release_that_cannot_be_pointed_at_says_why(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_releases: release.Releases, _name: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(release.Releases, "point", full)
+    with pytest.raises(Refused, match="taken back, and there is none from before: OSError: .*No space left"):
+        host.deploy("first")()
+    assert host.kept() == set() and host.releases.current == ""
+
+
 def test_the_engine_changes_there_and_back(host: Host) -> None:
     for number, engine in enumerate(("alpha", "beta", "alpha")):
         assert host.deploy(f"release {number}", engine)() is True
