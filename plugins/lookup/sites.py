@@ -61,6 +61,8 @@ _raw:
   elements: dict
 """
 
+import sys
+
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
@@ -73,7 +75,7 @@ def default_upstream(type_name: str) -> str | None:
         from packageurl.validate import DEFINITIONS_BY_TYPE
     except ImportError as error:
         raise AnsibleLookupError(
-            "The library packageurl-python is missing on the controller; run pip install packageurl-python there."
+            f"The library packageurl-python is missing on the controller; run {sys.executable} -m pip install packageurl-python there."
         ) from error
     definition = DEFINITIONS_BY_TYPE.get(type_name)
     return getattr(definition, "default_repository_url", None) or None

@@ -150,7 +150,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import Options, examine
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import MEBIBYTE, Client
 
-ADVICE = "Look at /var/log/nearby-mirror/error.log on the mirror and deploy it again, or set report_only to go on all the same."
+LOG = "Look at /var/log/nearby-mirror/error.log on the mirror and deploy it again"
+URL = "Check the URL, and whether the mirror runs there"
 
 
 def main() -> None:
@@ -181,7 +182,8 @@ def main() -> None:
     )
     result = {"changed": False, "url": base, "checks": report.checks, "bad": report.bad, "summary": report.summary}
     if report.bad and not given["report_only"]:
-        module.fail_json(msg=f"The mirror {base} is not healthy: {report.failure}. {ADVICE}", **result)
+        advice = f"{URL if 'health' in report.bad else LOG}, or set report_only to go on all the same."
+        module.fail_json(msg=f"The mirror {base} is not healthy: {report.failure}. {advice}", **result)
     module.exit_json(**result)
 
 

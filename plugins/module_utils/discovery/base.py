@@ -4,11 +4,22 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field
+
+from ..http import HttpError
 
 
 class DiscoveryError(Exception):
     """The registry could not be read. The text is one sentence: what, where, why, and what to set instead."""
+
+
+def unreached(name: str, error: HttpError) -> DiscoveryError:
+    """What to say of a site whose registry gave no answer."""
+    advice = f"set origins: in mirror_sites for site '{name}', or let this host reach its upstream"
+    if isinstance(error.__cause__, socket.gaierror):
+        advice = f"check upstream: of site '{name}' in mirror_sites, or, where only this host does not know it, set origins: there"
+    return DiscoveryError(f"Site '{name}': {error}; {advice}.")
 
 
 @dataclass(frozen=True)

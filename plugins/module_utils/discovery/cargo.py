@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..http import Client, HttpError, origin
-from .base import DiscoveryError, Found
+from .base import DiscoveryError, Found, unreached
 
 
 def discover(client: Client, site: Mapping[str, Any]) -> Found:
@@ -20,7 +20,7 @@ def discover(client: Client, site: Mapping[str, Any]) -> Found:
         response = client.get(url, {"Accept-Encoding": "gzip"}, redirects=3)
         body = response.decoded()
     except HttpError as error:
-        raise DiscoveryError("Site '{}': {}; {}.".format(site["name"], error, advice)) from error
+        raise unreached(site["name"], error) from error
     if response.status != 200:
         raise DiscoveryError("Site '{}': {} answered {}; {}.".format(site["name"], url, response.status, advice))
     try:

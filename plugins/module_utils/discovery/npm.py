@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..http import Client, HttpError, origin
-from .base import DiscoveryError, Found
+from .base import DiscoveryError, Found, unreached
 
 
 def discover(client: Client, site: Mapping[str, Any]) -> Found:
@@ -23,8 +23,7 @@ def discover(client: Client, site: Mapping[str, Any]) -> Found:
             raise DiscoveryError(f"Site '{name}': {url} answered {response.status}; {advice}.")
         tarballs = [version["dist"]["tarball"] for version in json.loads(response.decoded())["versions"].values()]
     except HttpError as error:
-        advice = f"set origins: in mirror_sites for site '{name}', or let this host reach its upstream"
-        raise DiscoveryError(f"Site '{name}': {error}; {advice}.") from error
+        raise unreached(name, error) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DiscoveryError(f"Site '{name}': {url} is no document of a package; {advice}.") from error
     linked = [origin(str(link)) for link in tarballs if not str(link).startswith(upstream + "/")]

@@ -11,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ..http import Client, HttpError, Response, origin
 from ..simple_api import MEDIA_TYPES, Page, parse, representation
-from .base import DiscoveryError, Found
+from .base import DiscoveryError, Found, unreached
 
 
 def discover(client: Client, site: Mapping[str, Any]) -> Found:
@@ -43,10 +43,11 @@ def _page(client: Client, name: str, url: str, accept: str) -> tuple[Response, P
         response = client.get(url, {"Accept": accept, "Accept-Encoding": "gzip"}, redirects=3)
         body = response.decoded()
     except HttpError as error:
-        advice = f"set origins: in mirror_sites for site '{name}', or let this host reach its upstream"
-        raise DiscoveryError(f"Site '{name}': {error}; {advice}.") from error
+        raise unreached(name, error) from error
     if response.status == 406:
         return None
+    if response.status == 404 and "/simple/simple/" in url:
+        probe = f"upstream: is the part above simple/, so take that off in mirror_sites for site '{name}'"
     if response.status != 200:
         raise DiscoveryError(f"Site '{name}': {url} answered {response.status}; {probe}.")
     try:

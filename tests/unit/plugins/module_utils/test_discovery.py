@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from dataclasses import replace
 
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils.discovery import DiscoveryError, Found, discover
-from ansible_collections.nearby.mirrors.plugins.module_utils.http import Headers, HttpError, Response
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client, Headers, HttpError, Response
 
 SITE = {"name": "main", "type": "pypi", "upstream": "https://index.test", "probe": "demo"}
 
@@ -131,6 +132,24 @@ def test_without_reach_it_says_what_to_set(world, unreachable):
         "Site 'main': GET https://index.test/simple/demo/ failed: the connection was refused; "
         "set origins: in mirror_sites for site 'main', or let this host reach its upstream."
     )
+
+
+@pytest.mark.parametrize("kind", ["pypi", "npm", "cargo"])
+def test_a_name_that_does_not_resolve_is_looked_at_first(kind, monkeypatch):
+    def unknown(*_arguments, **_options):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(DiscoveryError) as caught:
+        discover(Client(), {**SITE, "type": kind, "upstream": "https://index.invalid"})
+    told, advice = str(caught.value).split("; ")
+    assert "the name index.invalid does not resolve" in told
+    assert advice == "check upstream: of site 'main' in mirror_sites, or, where only this host does not know it, set origins: there."
+
+
+def test_an_upstream_that_is_the_index_is_told_apart(world):
+    with pytest.raises(DiscoveryError, match="/simple/simple/demo/ answered 404; upstream: is the part above simple/, so take that off"):
+        discover(world, {**SITE, "upstream": "https://index.test/simple"})
 
 
 def test_a_default_project_is_looked_at(world):

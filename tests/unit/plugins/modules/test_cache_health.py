@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import Response
 from ansible_collections.nearby.mirrors.plugins.modules import cache_health
 
 URL = "http://mirror.test:8080"
@@ -23,7 +24,16 @@ def test_unhealthy(play, documented, world):
     assert result["msg"].startswith(
         "The mirror http://mirror.test:8080 is not healthy: pypi/links: links leave /pypi/: 1 to https://files.test"
     )
-    assert "report_only" in result["msg"]
+    assert result["msg"].endswith(
+        ". Look at /var/log/nearby-mirror/error.log on the mirror and deploy it again, or set report_only to go on all the same."
+    )
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_what_is_no_mirror(play, world, status):
+    world.faults.append(lambda _method, url, _headers, _response: Response(status, body=b"<html>", url=url))
+    advice = "Check the URL, and whether the mirror runs there, or set report_only to go on all the same."
+    assert play(cache_health, url=URL)["msg"].endswith(f". {advice}")
 
 
 @pytest.mark.parametrize("check_mode", [True, False])
