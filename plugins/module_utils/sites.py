@@ -3,8 +3,8 @@
 
 """Inventory sites to resolved sites with routes.
 
-The only place in which the catalogue is read; everything later in the flow (engine templates, mirror document,
-health checks, clients) works on what this returns.
+Everything later in the flow works on what this returns. The engines' templates know nothing else of an ecosystem; what plays or
+configures its clients, or scrubs, reads the catalogue, too.
 """
 
 from __future__ import annotations

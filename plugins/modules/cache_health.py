@@ -30,6 +30,9 @@ description:
     its newest release. Each has to have the digest that is in the C(.sha1) beside it.
   - Of a site of type V(gem) it looks at the list of all gems, at the page of one of them, which has to be the one that the list
     tells, and at the gem that came last, which has to have the digest that its page tells.
+  - Of a site of type V(oci) it looks at the tag of one image, its C(probe), at its manifest and at its configuration, which have to have
+    the digests by which they are named, and at cache hits, C(HEAD) and C(Range). Without a C(probe) it looks whether the mirror says
+    that it is a registry of images, and no further.
   - Of a site of type V(generic) it looks at the prefix, and at a file if C(probe) names one.
   - Of a site that has a port of its own it plays one of these there, too, as C(port), with the scheme of O(url).
 options:
@@ -43,7 +46,7 @@ options:
     description:
       - The sites to check, instead of those of the mirror document.
       - Takes entries of a mirror document or of the P(nearby.mirrors.sites#lookup) lookup, of which C(name) and C(type) are required,
-        and C(path), C(port), C(upstream), C(index), C(probe) and C(representations) are used.
+        and C(path), C(port), C(upstream), C(index), C(probe), C(suites) and C(representations) are used.
     type: list
     elements: dict
   report_only:
