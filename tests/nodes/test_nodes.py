@@ -323,6 +323,7 @@ REFUSED = {
     "later-document": ({"configure_mirrors_document": document(version=2)}, "configure_mirrors_document has version 2"),
     "useless-document": ({"configure_mirrors_document": document(sites=[])}, "no site that a client on this node can use"),
     "scope": ({"configure_mirrors_url": "MIRROR", "configure_mirrors_scope": "all"}, "must be one of: system, user, got: all"),
+    "misspelt": ({"configure_mirrors_ulr": "MIRROR"}, "The role configure_mirrors has no variable configure_mirrors_ulr; correct"),
     "unknown-type": ({"configure_mirrors_document": document(), "configure_mirrors_except": ["deb", "apt"]}, "Got no match for: apt"),
     "no-home": (
         {"configure_mirrors_document": document(), "configure_mirrors_scope": "user"},
