@@ -337,7 +337,7 @@ def test_a_deploy_that_is_killed_at_any_time_leaves_a_mirror_that_serves(host: H
     host.deploy("start")()
     killed, number, delay = 0, 0, 0.0
     while True:
-        number, delay = number + 1, delay + 0.04
+        number, delay = number + 1, delay + 0.02
         engine, before = ("alpha", "beta")[number % 2], host.releases.current
         child = os.fork()
         if not child:
