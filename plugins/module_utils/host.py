@@ -95,6 +95,16 @@ def can_listen(address: str, port: int) -> bool:
     return True
 
 
+def has_address(address: str) -> bool:
+    """Whether a server could be bound to an address: it is one of this host's, or stands for all of them."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
 def running_pid(pid_path: str, program: str, proc: str = "/proc") -> int:
     """The process id in a pid file where that process lives and is the program, else 0: after a crash it may be a stranger's."""
     try:
@@ -127,10 +137,7 @@ def cannot_hold(path: str, user: str) -> str:
 
     A web server writes a body beside its place and renames it, as its own user.
     """
-    try:
-        owner = pwd.getpwnam(user)
-    except KeyError:  # it comes with the web server
-        owner = pwd.getpwuid(os.geteuid())
+    owner = pwd.getpwnam(user)
     try:
         folder = tempfile.mkdtemp(prefix=".nearby-mirror-", dir=existing(path))
         try:

@@ -10,13 +10,13 @@ author: The nearby.mirrors founders (!UNKNOWN)
 version_added: 0.1.0
 short_description: Tells whether this host can serve as a mirror
 description:
-  - Looks at the user, the ports, the disk, the room for pages on their way and the certificate files that a mirror needs, before
-    anything is changed.
+  - Looks at the user, the addresses, the ports, the disk, the room for pages on their way and the certificate files that a mirror
+    needs, before anything is changed.
   - Fails with one sentence for each thing that is in the way.
   - It leaves nothing behind, so check mode makes no difference.
 options:
   addresses:
-    description: Addresses that the mirror listens on.
+    description: Addresses that the mirror listens on. Each has to be one of this host's, or to stand for all of them.
     type: list
     elements: str
     required: true
@@ -44,7 +44,7 @@ options:
     type: path
     required: true
   user:
-    description: The user that the cache belongs to. It need not exist yet.
+    description: The user that the cache belongs to. It has to exist.
     type: str
     default: www-data
   engine:
@@ -111,6 +111,7 @@ free:
 
 import glob
 import hashlib
+import ipaddress
 import os
 import pwd
 import re
@@ -121,7 +122,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.apt import SOURCES, archives
 from ..module_utils.engines import refusals
-from ..module_utils.host import can_listen, cannot_hold, free_bytes, listeners, running_pid, used_bytes
+from ..module_utils.host import can_listen, cannot_hold, free_bytes, has_address, listeners, running_pid, used_bytes
 
 FLIGHT = 80 << 20  # what the configuration's cache `flight` may take, and what it leaves free
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -153,6 +154,31 @@ def own_archives(config: str = "/etc/apt") -> list[dict]:
     return archives((read(path) for pattern in SOURCES for path in sorted(glob.glob(os.path.join(config, pattern)))), read)
 
 
+def unfit(addresses: list[str]) -> list[str]:
+    """What keeps a server from listening on these addresses, whichever port it is."""
+    if not addresses:
+        return ["mirror_addresses is empty; set it to the addresses that the mirror is to listen on, such as 0.0.0.0 for all IPv4 ones."]
+    found = []
+    for address in addresses:
+        try:
+            plain = "%" not in str(ipaddress.ip_address(address))
+        except ValueError:
+            plain = False
+        if not plain:
+            found.append(f"mirror_addresses has '{address}', which is no IPv4 or IPv6 address; write one alone, without brackets and port.")
+        elif not has_address(address):
+            found.append(f"mirror_addresses has {address}, which is none of this host's addresses; set one that it has.")
+    return found
+
+
+def exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
+
+
 def held(addresses: list[str], port: int, own_pid: int, option: str) -> list[str]:
     """Who else holds a port on one of the addresses, in one sentence; none where nobody does."""
     if not 0 < port < 65536:
@@ -177,10 +203,12 @@ def problems(params: dict, own_pid: int, free: int) -> list[str]:
     if os.geteuid():
         user = pwd.getpwuid(os.geteuid()).pw_name
         found.append(f"The role mirror installs a service but runs as {user}; set become to true or log in as root.")
-    found += held(params["addresses"], params["port"], own_pid, "mirror_port")
+    misplaced = unfit(params["addresses"])
+    addresses = [] if misplaced else params["addresses"]
+    found += misplaced + held(addresses, params["port"], own_pid, "mirror_port")
     for site in sites:
         if type(site.get("port")) is int and 0 < site["port"] < 65536:  # what is none, the lookup refuses
-            found += held(params["addresses"], site["port"], own_pid, f"port of site '{site.get('name', site.get('type'))}'")
+            found += held(addresses, site["port"], own_pid, f"port of site '{site.get('name', site.get('type'))}'")
     minimum = size(params["min_free"])
     if minimum is None:
         found.append(f"mirror_min_free '{params['min_free']}' is no size; write a number with k, m or g, for example 2g.")
@@ -195,8 +223,9 @@ def problems(params: dict, own_pid: int, free: int) -> list[str]:
             f"The filesystem of mirror_run_path {params['run_path']} has {room >> 20} MiB free, less than the {FLIGHT >> 20} MiB that Nginx"
             " needs for index pages on their way; make that filesystem larger, or set mirror_run_path to a folder on another one."
         )
-    reason = cannot_hold(params["cache_path"], params["user"])
-    if reason:
+    if not exists(params["user"]):
+        found.append(f"mirror_user '{params['user']}' does not exist on this host; set it to a user that does, such as www-data.")
+    elif reason := cannot_hold(params["cache_path"], params["user"]):
         found.append(
             f"The filesystem of mirror_cache_path {params['cache_path']} cannot hold a cache of the user {params['user']} ({reason});"
             " set mirror_cache_path to a folder on another one."

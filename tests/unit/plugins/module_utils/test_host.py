@@ -16,6 +16,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.host import (
     cannot_hold,
     existing,
     free_bytes,
+    has_address,
     listeners,
     running_pid,
     used_bytes,
@@ -68,6 +69,13 @@ def test_where_a_server_could_listen(held, wanted, expected):
         assert can_listen(wanted, server.getsockname()[1]) is expected
 
 
+@pytest.mark.parametrize(
+    ("address", "own"), [("127.0.0.1", True), ("0.0.0.0", True), ("::", True), ("192.0.2.1", False), ("fe80::1", False)]
+)
+def test_addresses_of_this_host(address, own):
+    assert has_address(address) is own
+
+
 OWN = Path("/proc/self/comm").read_text().strip()
 
 
@@ -103,7 +111,6 @@ def test_used_bytes(tmp_path):
 def test_what_can_hold_a_cache(tmp_path):
     own = pwd.getpwuid(os.geteuid()).pw_name
     assert cannot_hold(str(tmp_path / "not" / "yet"), own) == "" and not list(tmp_path.iterdir())
-    assert cannot_hold(str(tmp_path), "nobody-of-that-name") == ""
     assert cannot_hold("/proc/nearby-mirror", own)
 
 

@@ -49,6 +49,30 @@ def test_nothing_in_the_way():
     assert found() == []
 
 
+@pytest.mark.parametrize(
+    ("addresses", "sentences"),
+    [
+        ([], ["mirror_addresses is empty; set it to the addresses that the mirror is to listen on, such as 0.0.0.0 for all IPv4 ones."]),
+        (["[::]"], ["mirror_addresses has '[::]', which is no IPv4 or IPv6 address; write one alone, without brackets and port."]),
+        (["::1%lo"], ["mirror_addresses has '::1%lo', which is no IPv4 or IPv6 address; write one alone, without brackets and port."]),
+        (
+            ["127.0.0.1", "eth0", "192.0.2.1"],
+            [
+                "mirror_addresses has 'eth0', which is no IPv4 or IPv6 address; write one alone, without brackets and port.",
+                "mirror_addresses has 192.0.2.1, which is none of this host's addresses; set one that it has.",
+            ],
+        ),
+    ],
+)
+def test_addresses_that_nobody_could_listen_on(addresses, sentences):
+    assert found(addresses=addresses) == sentences
+
+
+def test_a_user_that_does_not_exist():
+    sentence = "mirror_user 'nobody-of-that-name' does not exist on this host; set it to a user that does, such as www-data."
+    assert found(user="nobody-of-that-name") == [sentence]
+
+
 def test_a_held_port_names_the_holder(held):
     (sentence,) = found(port=held)
     assert f"Port {held} on 127.0.0.1 is held by" in sentence and f"process {os.getpid()}" in sentence
