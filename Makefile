@@ -20,6 +20,9 @@ NPM := $(if $(shell command -v npm),,npm)
 # Debian's package of dockerd is called as a registry is, and no registry's name is written down here.
 DOCKERD := $(addprefix docker.,io)
 
+# Of the quickstart's mirror.
+PORT := 8080
+
 .PHONY: help setup setup-test host quickstart clean-quickstart test test-table test-rest test-fast fast-nginx fast-apache fast-rest fast-nodes benchmark faults reference build clean
 
 help: ## what can be made
@@ -47,10 +50,10 @@ host: ## install the Debian packages that the tests need (root)
 		mmdebstrap gpg mount debian-archive-keyring ca-certificates dnf createrepo-c rpm $(CARGO) $(NPM) maven gradle ruby bundler docker-registry skopeo \
 		containerd $(DOCKERD)
 
-quickstart: setup ## a mirror on this machine at 127.0.0.1:8080, and real installs through it (root)
-	ansible-playbook nearby.mirrors.quickstart
+quickstart: setup ## a mirror on this machine at 127.0.0.1:8080 (or PORT=...), and real installs through it (root)
+	ansible-playbook nearby.mirrors.quickstart -e mirror_port=$(PORT)
 	$(BIN)/pip install -q "$$(grep ^uv= requirements-test.txt)"
-	$(BIN)/python tests/clients/installs.py --mirror http://127.0.0.1:8080 --purge
+	$(BIN)/python tests/clients/installs.py --mirror http://127.0.0.1:$(PORT) --purge
 
 clean-quickstart: setup ## take off all that quickstart put on this machine (root)
 	ansible-playbook nearby.mirrors.quickstart -e mirror_state=absent

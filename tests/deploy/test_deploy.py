@@ -101,8 +101,8 @@ def workers(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=20) as response:
+def get(url: str, **headers: str) -> bytes:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20) as response:
         return response.read()
 
 
@@ -222,6 +222,18 @@ def test_a_fault_in_one_region_keeps_the_deploy_from_the_next(mirror: str, tmp_p
     reached = re.findall(r"^(?:ok|changed): \[second\.test\]", result.stdout, re.MULTILINE)
     assert reached == [], result.stdout
     assert state() == before
+
+
+def test_the_quickstart_leaves_a_mirror_of_another_region_alone(mirror: str, site: dict) -> None:
+    document = CONFIG / "current/www/mirror.json"
+    text = document.read_text()
+    document.write_text(text.replace('"region": "quickstart"', '"region": "region-a"'))
+    try:
+        for state_wanted in ("present", "absent"):
+            sentence = "This machine has a mirror already, of the region 'region-a', which the quickstart would take over or take off"
+            refused(mirror, {"mirror_sites": [site], "mirror_state": state_wanted}, sentence)
+    finally:
+        document.write_text(text)
 
 
 # UPSTREAM is the fixture registry's URL.
@@ -390,7 +402,7 @@ KILLED_IN = ["Lay out the folders", "Render what the web server reads", "Put it 
 
 @pytest.mark.parametrize("number", range(len(KILLED_IN)))
 def test_a_deploy_that_is_killed_leaves_a_mirror_that_serves_and_the_next_one_completes_it(mirror: str, site: dict, number: int) -> None:
-    page, wanted = get(f"{mirror}{INDEX}"), {"mirror_sites": [site], "mirror_region": f"killed-{number}"}
+    page, wanted = get(f"{mirror}{INDEX}"), {"mirror_sites": [site], "mirror_aliases": [f"killed-{number}.test"]}
     killed = start("quickstart", **wanted)
     assert killed.stdout
     for line in killed.stdout:
@@ -409,7 +421,7 @@ def test_a_deploy_that_is_killed_leaves_a_mirror_that_serves_and_the_next_one_co
         result = quickstart(**wanted)
         assert result.returncode == 0, result.stdout
         assert (recap(result.stdout)["changed"] > 0) is changed, result.stdout
-    assert get(f"{mirror}{INDEX}") == page and json.loads(get(f"{mirror}/mirror.json"))["region"] == f"killed-{number}"
+    assert get(f"{mirror}{INDEX}") == page == get(f"{mirror}{INDEX}", Host=f"killed-{number}.test")
     assert not (STATE / "trial").exists()
     assert len(masters()) == 1, masters()
 
