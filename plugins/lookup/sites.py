@@ -40,10 +40,14 @@ options:
     default: []
   fetcher_port:
     description:
-      - The port on loopback of what fetches for the first site that needs it, as those of the type V(oci) do.
-      - Each further such site has the next port.
+      - The port of what fetches for sites that need it, as those of the type V(oci) do.
+      - Each has an address of its own in 127.0.0.0/8, which follows from what it is made of.
     type: int
     default: 5801
+  fetcher_settings:
+    description: What its configuration has besides what differs from site to site. With another one it is another one, at another address.
+    type: str
+    default: ""
 requirements:
   - packageurl-python
 """
@@ -94,6 +98,7 @@ class LookupModule(LookupBase):
                 self.get_option("own_url"),
                 self.get_option("archives"),
                 self.get_option("fetcher_port"),
+                self.get_option("fetcher_settings"),
             )
         except SiteError as error:
             raise AnsibleLookupError(str(error)) from None  # Ansible would say the sentence again for each cause

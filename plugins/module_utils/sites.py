@@ -169,7 +169,7 @@ def check_port(site: Mapping[str, Any]) -> int:
 def check_ports_differ(sites: Iterable[Mapping[str, Any]], own_port: int) -> None:
     """Each port is for one thing. Raises :class:`SiteError`."""
     users = {own_port: "the mirror's own, mirror_port"}
-    users |= {each["port"]: f"that of the programs that fetch for site '{site['name']}'" for site in sites for each in site["fetchers"]}
+    users |= {each["port"]: "that of the programs that fetch, mirror_fetcher_port" for site in sites for each in site["fetchers"]}
     for site in sites:
         if site["port"] in users:
             raise SiteError(f"Site '{site['name']}': port {site['port']} is {users[site['port']]}; set another port.")
@@ -199,28 +199,35 @@ def default_index(ecosystem: Ecosystem, repository: str | None) -> str:
     return re.sub("^https?://", rf"\g<0>{ecosystem.subdomain}", repository or "")
 
 
-def fetchers_of(name: str, ecosystem: Ecosystem, upstream: str, port: int) -> list[dict[str, Any]]:
-    """The instances of its type's program that fetch for a site, each at an address of loopback: one that keeps what it fetches, and one
-    for routes of which it is to keep no copy."""
+def fetchers_of(name: str, ecosystem: Ecosystem, upstream: str, port: int, settings: str) -> list[dict[str, Any]]:
+    """The instances of its type's program that fetch for a site: one that keeps what it fetches, and one for routes of which it is to keep
+    no copy.
+
+    Name and address follow from all that an instance is made of, ``settings`` too, so that one with anything else runs beside it.
+    """
     if not ecosystem.fetcher:
         return []
-    return [
-        {
-            "name": f"{name}.passing" if passing else name,
-            "program": ecosystem.fetcher,
-            "upstream": upstream,
-            "address": "127.0.0.2" if passing else "127.0.0.1",
-            "port": port,
-            # Of a program of another site, which may have had its port before, this path gets nothing.
-            "prefix": hashlib.sha256(f"{upstream}{' passing' if passing else ''}".encode()).hexdigest()[:8],
-            "passing": passing,
-        }
-        for passing in sorted({route.passing for route in ecosystem.routes})
-    ]
+    fetchers = []
+    for passing in sorted({route.passing for route in ecosystem.routes}):
+        digest = hashlib.sha256(json.dumps([name, upstream, passing, port, settings]).encode())
+        first, second, third, *_rest = digest.digest()
+        fetchers.append(
+            {
+                "name": f"{name}{'.passing' if passing else ''}.{digest.hexdigest()[:8]}",
+                "program": ecosystem.fetcher,
+                "upstream": upstream,
+                "address": f"127.{first % 254 + 1}.{second}.{third}",
+                "port": port,
+                # From one that has the same address all the same, this path gets nothing.
+                "prefix": digest.hexdigest()[:8],
+                "passing": passing,
+            }
+        )
+    return fetchers
 
 
 def resolve_site(
-    site: Mapping[str, Any], upstream: str, discovered: Mapping[str, Any], own_url: str = "", fetcher_port: int = 0
+    site: Mapping[str, Any], upstream: str, discovered: Mapping[str, Any], own_url: str, fetcher_port: int, fetcher_settings: str
 ) -> dict[str, Any]:
     """One resolved site. Its shape is the collection's inner contract; ``docs/reference/site.md`` shows one."""
     ecosystem = at_index(site)
@@ -266,7 +273,7 @@ def resolve_site(
             raise SiteError(f"Site '{name}': representation '{representation}' is unknown; set some of {', '.join(known)}, or none.")
     upstream_origin = origin_of(upstream)
     base = upstream[len(upstream_origin) :] if upstream.startswith(upstream_origin) else urlsplit(upstream).path
-    fetchers = fetchers_of(name, ecosystem, upstream, fetcher_port)
+    fetchers = fetchers_of(name, ecosystem, upstream, fetcher_port, fetcher_settings)
     sources = {fetcher["passing"]: "http://{address}:{port}/{prefix}".format(**fetcher) for fetcher in fetchers}
 
     def resolved(route: Route) -> dict[str, Any]:
@@ -347,6 +354,7 @@ def resolve_sites(
     own_url: str = "",
     archives: Iterable[Mapping[str, Any]] = (),
     fetcher_port: int = 5801,
+    fetcher_settings: str = "",
 ) -> list[dict[str, Any]]:
     """All sites of a mirror, resolved.
 
@@ -355,7 +363,8 @@ def resolve_sites(
     ``own_addresses`` are the names and addresses of this mirror, which no site may have as its upstream.
     ``archives`` are those that the mirror host's apt sources name, `{url, suites}`, for sites of the type deb.
     ``own_url`` is scheme://host[:port] of this mirror, for links that have to be whole.
-    ``fetcher_port`` is the port on loopback of what fetches for the first site that needs it; that of the next one is the next.
+    ``fetcher_port`` is the port of what fetches for sites, each at an address of its own in 127.0.0.0/8.
+    ``fetcher_settings`` is what its configuration has besides what differs from site to site.
     Raises :class:`SiteError`.
     """
     if not isinstance(entries, list) or not entries:
@@ -380,8 +389,7 @@ def resolve_sites(
         parts = urlsplit(upstream)
         if parts.hostname in own and (parts.port or DEFAULT_PORTS[parts.scheme]) in own_ports:
             raise SiteError(f"Site '{site['name']}': upstream '{upstream}' is this mirror itself; set the registry's own address.")
-        port = fetcher_port + sum(bool(other["fetchers"]) for other in sites)
-        resolved = resolve_site(site, upstream, discovered.get(site["name"], {}), own_url, port)
+        resolved = resolve_site(site, upstream, discovered.get(site["name"], {}), own_url, fetcher_port, fetcher_settings)
         for other in sites:
             both = f"Sites '{other['name']}' and '{resolved['name']}'"
             if other["name"] == resolved["name"] or other["path"] == resolved["path"]:

@@ -466,9 +466,9 @@ def fetcher(mirror: Mirror) -> t.Iterator[None]:
         return False
 
     with contextlib.ExitStack() as running:
-        for configuration in (mirror.root / "etc").glob(f"{mirror.sites[0]['name']}*.yml"):
+        for configuration in (mirror.root / "etc").glob(f"{mirror.sites[0]['name']}.*.yml"):
             told = yaml.safe_load(configuration.read_text())
-            if configuration.stem.endswith(".passing"):  # as the role's tasks do
+            if ".passing." in configuration.name:  # as the role's tasks do
                 folder = Path(told["storage"]["filesystem"]["rootdirectory"])
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "docker").unlink(missing_ok=True)

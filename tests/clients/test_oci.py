@@ -20,6 +20,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tarfile
@@ -33,7 +34,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
-from deploying import CACHE, CONFIG, LOG, RUN, deployed, playbook, quickstart, recap
+from deploying import CACHE, CONFIG, LOG, RUN, deployed, playbook, quickstart, recap, start
 from installs import HITS, LOG_FLUSH_SECONDS, Mirror
 from packageurl.validate import DEFINITIONS_BY_TYPE
 from test_golang import go_tool, told
@@ -43,6 +44,7 @@ import bench  # isort: skip
 from ociregistry import OciRegistry  # isort: skip
 from registry import free_port  # isort: skip
 
+FETCHED = Path(f"{CACHE}-fetchers")
 REGISTRY, IMAGE = "docker.test", "library/app"  # a name that dockerd's own registry could have
 LAYER_SIZE = 3_000_000
 BUILDKIT = "v0.12.5"  # 0.12 is the first that knows mirrors with a path
@@ -137,9 +139,19 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
 
 
 def fetching() -> dict[str, int]:
-    """The processes that fetch for the mirror, by their site."""
+    """The processes that fetch for the mirror, by their names."""
     running = subprocess.run(["pgrep", "-a", "docker-registry"], capture_output=True, text=True, check=False).stdout.splitlines()
     return {Path(line.split()[-1]).stem: int(line.split()[0]) for line in running if f" {CONFIG}/fetchers/" in line}
+
+
+def fetched_for() -> list[str]:
+    """For which sites, and whether passing."""
+    return sorted(name.rpartition(".")[0] for name in fetching())
+
+
+def tags(url: str, repository: str) -> list[str]:
+    with urllib.request.urlopen(f"{url}/v2/{repository}/tags/list", timeout=20) as answer:
+        return json.loads(answer.read())["tags"]
 
 
 @pytest.mark.timeout(600)  # several deploys, one of which waits for what does not come
@@ -152,19 +164,45 @@ def test_what_fetches_comes_and_goes_with_its_site(upstream: Upstream) -> None:
         assert not fetching()
     with deployed(mirror_sites=[one, two]) as url:
         both = fetching()
-        assert set(both) == {"one", "one.passing", "two", "two.passing"}
+        assert fetched_for() == ["one", "one.passing", "two", "two.passing"]
         more = quickstart(mirror_sites=[one, two, "pypi"], mirror_verify=False)
         assert more.returncode == 0 and fetching() == both, "what serves changed, and what fetches did not"
         away = quickstart(mirror_sites=[one, {**two, "upstream": NOWHERE, "origins": []}])
         assert away.returncode and "docker-registry does not run for each site of the type oci: let this host reach" in away.stdout
-        assert fetching() == {name: both[name] for name in ("one", "one.passing")}
+        assert fetching() == both, "what the release in force needs goes on"
         done = quickstart(mirror_sites=[two])
         assert done.returncode == 0, done.stdout
-        assert set(fetching()) == {"two", "two.passing"}
-        assert {path.name for path in (CONFIG / "fetchers").iterdir()} == {"two.yml", "two.passing.yml"}
-        asked = urllib.request.Request(f"{url}/v2/two/{IMAGE}/tags/list")
-        assert json.loads(urllib.request.urlopen(asked, timeout=20).read())["tags"] == ["latest"], "though the port is another one now"
+        assert fetching() == {name: pid for name, pid in both.items() if name.startswith("two.")}
+        assert {path.stem for path in (CONFIG / "fetchers").iterdir()} == {path.name for path in FETCHED.iterdir()} == set(fetching())
+        assert {path.name for path in RUN.glob("fetcher-*")} == {f"fetcher-{name}.pid" for name in fetching()}
+        assert tags(url, f"two/{IMAGE}") == ["latest"]
+        none = quickstart(mirror_sites=["pypi"], mirror_verify=False)
+        assert none.returncode == 0 and not fetching() and not list(FETCHED.iterdir()), none.stdout
     assert not fetching()
+
+
+@pytest.mark.timeout(600)
+def test_another_upstream_is_fetched_from_when_its_release_is_in_force_and_not_before(upstream: Upstream) -> None:
+    site = {"type": "oci", "name": "images", "upstream": f"http://127.0.0.1:{upstream.port}"}
+    with OciRegistry() as other, deployed(mirror_sites=[site]) as url:
+        moved = {**site, "upstream": f"http://127.0.0.1:{other.port}"}
+        for name in "one", "two":
+            other.push(name, name, name.encode())
+        checked = quickstart("--check", mirror_sites=[moved])
+        assert checked.returncode == 0, checked.stdout
+        killed = start("quickstart", mirror_sites=[moved])
+        assert killed.stdout
+        assert any("What fetches has its unit" in line for line in killed.stdout), "its configuration is written"
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+        completed = quickstart(mirror_sites=[moved])
+        assert completed.returncode == 0 and "one" in tags(url, "images/one"), completed.stdout
+        after = fetching()
+        refused = quickstart(mirror_sites=[{**site, "probe": "none:latest"}])
+        assert refused.returncode and "fails its trial, so nothing was changed" in re.sub(r"\s+", " ", refused.stdout), refused.stdout
+        assert after.items() <= fetching().items() and "two" in tags(url, "images/two")
+        again = quickstart(mirror_sites=[moved])
+        assert again.returncode == 0 and fetching() == after, again.stdout
 
 
 @pytest.fixture(scope="module", params=list(bench.ENGINES))
@@ -318,7 +356,7 @@ def test_pulls_cold_and_then_without_upstream(
     time.sleep(LOG_FLUSH_SECONDS)
     cold = [line for line in mirror.since(before, "access.log") if re.match(f"/v2/(?:images/)?{IMAGE}/", line["uri"])]
     assert sum("/blobs/" in line["uri"] and line["status"] == 200 for line in cold) == 2, cold
-    kept = [path for path in Path(f"{CACHE}-fetchers").rglob("data") if path.stat().st_size >= LAYER_SIZE]
+    kept = [path for path in FETCHED.rglob("data") if path.stat().st_size >= LAYER_SIZE]
     assert not kept, "what fetches has a copy of its own"
     upstream.stop()
     try:

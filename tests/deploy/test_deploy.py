@@ -156,6 +156,7 @@ def test_a_second_deploy_and_a_check_change_nothing(mirror: str, site: dict) -> 
         result = quickstart(*arguments, mirror_sites=[site])
         assert result.returncode == 0, result.stdout
         assert recap(result.stdout)["changed"] == 0, result.stdout
+        assert "Skipped" not in result.stderr
 
 
 def test_a_changed_configuration_is_in_force_without_a_restart(mirror: str, site: dict) -> None:

@@ -10,7 +10,15 @@ from ansible.errors import AnsibleLookupError
 from ansible_collections.nearby.mirrors.plugins.lookup.sites import LookupModule, default_upstream
 
 PATTERN = {"name": "tools", "type": "generic", "upstream": "http://host.test", "immutable": ["v(1"]}
-OPTIONS = {"discovered": {}, "own_addresses": [], "own_port": 80, "own_url": "", "archives": [], "fetcher_port": 5801}
+OPTIONS = {
+    "discovered": {},
+    "own_addresses": [],
+    "own_port": 80,
+    "own_url": "",
+    "archives": [],
+    "fetcher_port": 5801,
+    "fetcher_settings": "",
+}
 
 
 def test_a_site_that_cannot_be_offered_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -546,7 +546,7 @@ def test_mirror_info_has_the_keys_that_zuul_jobs_documents_and_no_other():
         ([{"type": "pypi", "port": 81}, NPM | {"port": 81}], "Site 'npm': port 81 is that of site 'pypi'; set another port"),
         (
             [NPM | {"port": 5801}, {"type": "oci", "upstream": "http://i.test"}],
-            "port 5801 is that of the programs that fetch for site 'oci'",
+            "port 5801 is that of the programs that fetch, mirror_fetcher_port",
         ),
         ([{"type": "pypi", "upstream": "http://mirror.test:81"}, NPM | {"port": 81}], "'http://mirror.test:81' is this mirror itself"),
     ],
@@ -616,20 +616,38 @@ def test_oci_knows_what_never_changes_and_what_is_none_of_its(path, kind):
 def test_each_oci_site_is_fetched_for_by_a_program_of_its_own():
     more = {**IMAGES, "name": "more", "upstream": "http://more.example.org", "registry": "more.example.org:5000"}
     sites = resolve_sites([IMAGES, {"type": "generic", "upstream": "http://a.test"}, more], {}.get, {}, [], 80, fetcher_port=7000)
-    assert [([(each["name"], each["port"], each["passing"]) for each in site["fetchers"]], site["registry"]) for site in sites] == [
-        ([("images", 7000, False), ("images.passing", 7000, True)], "images.example.org:5000"),
+    told = [([(each["name"].rpartition(".")[0], each["passing"]) for each in site["fetchers"]], site["registry"]) for site in sites]
+    assert told == [
+        ([("images", False), ("images.passing", True)], "images.example.org:5000"),
         ([], ""),
-        ([("more", 7001, False), ("more.passing", 7001, True)], "more.example.org:5000"),
+        ([("more", False), ("more.passing", True)], "more.example.org:5000"),
     ]
     keeps, passes = sites[0]["fetchers"]
     asked = {route["name"]: route["fetch"] for route in sites[0]["routes"]}
-    kept, passed = f"http://127.0.0.1:7000/{keeps['prefix']}/v2/", f"http://127.0.0.2:7000/{passes['prefix']}/v2/"
+    kept, passed = (f"http://{each['address']}:7000/{each['prefix']}/v2/" for each in (keeps, passes))
     assert asked == {"manifest": kept, "tag": kept, "blob": passed}
-    prefixes = [each["prefix"] for site in sites for each in site["fetchers"]]
-    assert len(set(prefixes)) == 4
-    moved = resolve_sites([more, IMAGES], {}.get, {}, [], 80)[1]
-    assert [each["prefix"] for each in moved["fetchers"]] == prefixes[:2]
-    assert [route["id"] for route in moved["routes"]] == [route["id"] for route in sites[0]["routes"]], "what is stored stays"
+    everyone = [each for site in sites for each in site["fetchers"]]
+    assert {each["port"] for each in everyone} == {7000}
+    assert [len({each[key] for each in everyone}) for key in ("name", "address", "prefix")] == [4, 4, 4]
+    assert all(re.fullmatch(r"127\.[1-9]\d*\.\d+\.\d+", each["address"]) for each in everyone)
+    assert resolve_sites([more, IMAGES], {}.get, {}, [], 80, fetcher_port=7000)[1] == sites[0], "and stays the same beside others"
+
+
+@pytest.mark.parametrize(
+    ("site", "port", "settings"), [({"upstream": "https://other.test"}, 5801, ""), ({}, 7000, ""), ({}, 5801, "a certificate")]
+)
+def test_a_program_that_differs_in_anything_fetches_beside_the_one_before(site, port, settings):
+    (before,), (after,) = (
+        resolve_sites([IMAGES | changes], {}.get, {}, [], 80, fetcher_port=to, fetcher_settings=text)
+        for changes, to, text in (({}, 5801, ""), (site, port, settings))
+    )
+    for key in ("name", "address", "prefix"):
+        assert not {each[key] for each in before["fetchers"]} & {each[key] for each in after["fetchers"]}
+    same = [route["id"] for route in before["routes"]] == [route["id"] for route in after["routes"]]
+    assert same is ("upstream" not in site), "what is stored stays"
+
+
+def test_an_oci_site_asks_whether_everybody_may_pull():
     assert [resolve([site])[0]["discover"] for site in (IMAGES, {**IMAGES, "origins": []})] == [True, False]
 
 
