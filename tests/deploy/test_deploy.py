@@ -157,6 +157,13 @@ def test_a_second_deploy_and_a_check_change_nothing(mirror: str, site: dict) -> 
         assert result.returncode == 0, result.stdout
         assert recap(result.stdout)["changed"] == 0, result.stdout
         assert "Skipped" not in result.stderr
+        assert "no variable of the role" not in result.stdout
+
+
+def test_a_variable_that_means_nothing_is_told(mirror: str, site: dict) -> None:
+    result = quickstart("--check", mirror_sites=[site], mirror_prot=1, mirror_info={})
+    assert result.returncode == 0, result.stdout
+    assert "mirror_prot: no variable of the role mirror; if" in one_line(result), result.stdout
 
 
 def test_a_changed_configuration_is_in_force_without_a_restart(mirror: str, site: dict) -> None:
