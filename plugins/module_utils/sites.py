@@ -47,7 +47,7 @@ def identity(route: Mapping[str, Any], lifetime: int) -> str:
 
 
 def check_url(site: str, option: str, url: object) -> str:
-    """The URL without a trailing slash; raises :class:`SiteError` where it cannot serve as an upstream."""
+    """The URL without a default port and a trailing slash; raises :class:`SiteError` where it cannot serve as an upstream."""
     where = f"Site '{site}': {option} "
     if not isinstance(url, str) or not re.match(r"https?://[^/]", url):
         raise SiteError(f"{where}'{url}' has no scheme or host; write it as https://host or http://host.")
@@ -60,7 +60,7 @@ def check_url(site: str, option: str, url: object) -> str:
         raise SiteError(f"{where}'{url}' has a host or a port that is none; correct it.") from error
     if not re.fullmatch(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~+-]+)*/?", url):
         raise SiteError(f"{where}'{url}' is more than scheme, host, port and a plain path; take the rest out.")
-    return url.rstrip("/")
+    return origin_of(url) + parts.path.rstrip("/")
 
 
 def as_dict(entry: object, position: int) -> dict[str, Any]:
@@ -250,7 +250,9 @@ def resolve_site(
     if registry and not (isinstance(registry, str) and re.fullmatch(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?", registry)):
         raise SiteError(f"Site '{name}': registry '{registry}' is no host name, with a port or without; correct it.")
     suites = check_suites(site)
-    probe = site.get("probe", next((suite for suite in suites if not suite.endswith("/")), ecosystem.probe))
+    probe = site.get("probe")
+    if probe is None:
+        probe = next((suite for suite in suites if not suite.endswith("/")), ecosystem.probe)
     if not isinstance(probe, str) or not PROBE.fullmatch(probe.lstrip("/")):
         raise SiteError(f"Site '{name}': probe '{probe}' is no name, or path without a slash at its end; correct it, or take it out.")
     port = check_port(site)

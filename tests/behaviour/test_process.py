@@ -152,6 +152,25 @@ def test_a_server_that_is_killed(spare: Mirror, fresh: Make) -> None:
 
 @promise("reloads")
 @patient
+def test_what_a_killed_server_was_fetching_is_fetched_again_at_once(spare: Mirror, fresh: Make) -> None:
+    """Though another process has its number by now, as after a boot."""
+    project = fresh(size=SIZE, kinds="wheel")
+    with downloads(spare, [project]) as replies:
+        spare.kill()
+        replies()
+    locks = list((spare.root / "temp").glob("fill-*.pid"))
+    assert bool(locks) == (spare.engine == "apache")
+    for lock in locks:
+        number, began = lock.read_text().split()
+        assert number.isdigit() and began.isdigit()
+        lock.write_text(f"{os.getpid()} {began}")
+    spare.start()
+    reply = spare.get(project.file)
+    assert good(reply, project.content) and reply.seconds < 5, show(reply)
+
+
+@promise("reloads")
+@patient
 def test_nothing_is_left_of_a_server_that_is_killed_where_nobody_reaps(spare: Mirror) -> None:
     """As in a container whose first process is a `sleep`; this process is that one here (PR_SET_CHILD_SUBREAPER, prctl(2))."""
     prctl, is_subreaper = ctypes.CDLL(None, use_errno=True).prctl, 36

@@ -323,7 +323,6 @@ REFUSED = {
     "later-document": ({"configure_mirrors_document": document(version=2)}, "configure_mirrors_document has version 2"),
     "useless-document": ({"configure_mirrors_document": document(sites=[])}, "no site that a client on this node can use"),
     "scope": ({"configure_mirrors_url": "MIRROR", "configure_mirrors_scope": "all"}, "must be one of: system, user, got: all"),
-    "misspelt": ({"configure_mirrors_ulr": "MIRROR"}, "The role configure_mirrors has no variable configure_mirrors_ulr; correct"),
     "unknown-type": ({"configure_mirrors_document": document(), "configure_mirrors_except": ["deb", "apt"]}, "Got no match for: apt"),
     "no-home": (
         {"configure_mirrors_document": document(), "configure_mirrors_scope": "user"},
@@ -364,6 +363,17 @@ def test_an_unusable_mirror_leaves_the_node_and_says_why(refusals, name: str, mi
     assert filled(LEFT[name][1], mirror) in said[0]
     assert "\n" not in said[0]
     assert after[name] == before[name]
+
+
+def test_a_variable_that_means_nothing_is_told(mirror: Mirror, tmp_path: Path) -> None:
+    """And nothing more, since others may have variables that begin so."""
+    control = make_control(tmp_path)
+    (tmp_path / "node").mkdir()
+    given = {"configure_mirrors_root": str(tmp_path / "node"), "configure_mirrors_url": mirror.url, "configure_mirrors_ulr": "x"}
+    run = control.play("nodes", {"node": given})
+    assert run.code == 0, run.output
+    (said,) = [record["result"]["msg"] for record in run.done("node") if record["action"].endswith("debug")]
+    assert said.startswith("configure_mirrors_ulr: no variable of the role configure_mirrors; ")
 
 
 @pytest.mark.parametrize("name", REFUSED)

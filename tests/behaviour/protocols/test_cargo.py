@@ -184,6 +184,17 @@ def test_a_redirect_to_a_declared_origin_is_followed_by_the_mirror(world: World,
     assert get(world, f"files/{path}").cache == "hit"
 
 
+@promise("http")
+def test_head_of_a_file_that_lies_elsewhere(world: World, index: CrateIndex, crate: str) -> None:
+    """All of it is fetched and stored where the engine cannot ask for less, and never in part."""
+    path, whole = index.crates.path(crate, "1.0.0"), index.crates.bodies[crate, "1.0.0"]
+    index.crates.moved[path] = f"/elsewhere/{path}"
+    for _time in "cold", "warm":
+        reply = get(world, f"files/{path}", method="HEAD")
+        assert (reply.status, reply["Content-Length"], reply.body) == (200, str(len(whole)), b""), show(reply)
+    assert get(world, f"files/{path}").body == whole
+
+
 @promise("closed")
 @table("second", {"whole": "{origin}/there", "path": "/there", "relative": "there"})
 def test_what_is_redirected_twice_is_refused(world: World, index: CrateIndex, crate: str, second: str) -> None:

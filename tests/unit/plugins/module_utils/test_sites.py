@@ -525,7 +525,7 @@ def test_mirror_info_has_the_keys_that_zuul_jobs_documents_and_no_other():
         ([{"type": "pypi", "lifetime": True}], "lifetime 'True'"),
         *(
             ([{"type": "rpm", "upstream": "http://h.test", "probe": probe}], "probe '.*' is no name, or path without a slash at its end")
-            for probe in ("9/x86_64/os/", "../x", "a//b", "a b", "a?b=c", 42, None, ["a"])
+            for probe in ("9/x86_64/os/", "../x", "a//b", "a b", "a?b=c", 42, ["a"])
         ),
         ([{"type": "pypi", "immutable": ["a"]}], "take immutable out"),
         ([{"type": "generic", "upstream": "http://h.test", "immutable": ["("]}], "no valid expression"),
@@ -709,3 +709,9 @@ def test_links_of_an_index_at_its_root_lead_below_the_site():
 def test_refused_indexes(site, sentence):
     with pytest.raises(SiteError, match=re.escape(sentence)):
         resolve([site])
+
+
+@pytest.mark.parametrize("upstream", ["https://h.test:443/x/", "https://H.test/x"])
+def test_a_default_port_and_capitals_make_no_other_upstream(upstream):
+    (plain,), (given,) = (resolve([{"type": "rpm", "upstream": url, "probe": None}]) for url in ("https://h.test/x", upstream))
+    assert given == plain
