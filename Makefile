@@ -5,11 +5,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
-# An interceptor of outgoing TLS is trusted where the machine's own bundle trusts it, by pip and uv too.
+# An interceptor of outgoing TLS is trusted where the machine's own bundle trusts it, by pip, uv and node too.
 BUNDLE := $(wildcard /etc/ssl/certs/ca-certificates.crt)
 ifneq ($(BUNDLE),)
 export PIP_CERT ?= $(BUNDLE)
 export SSL_CERT_FILE ?= $(BUNDLE)
+export NODE_EXTRA_CA_CERTS ?= $(BUNDLE)
 endif
 LINK := .collections/ansible_collections/nearby/mirrors
 
