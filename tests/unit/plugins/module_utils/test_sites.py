@@ -101,7 +101,9 @@ def test_upstream_with_a_base_path():
     )
     assert routed(sites, "/internal/simple/a/") == ("index", "https://host.test/repository/py/simple/a/")
     assert rewritten(sites[0], 'href="/repository/py/packages/a.whl"') == 'href="/internal/packages/a.whl"'
-    assert {"from": "/repository/py/", "to": "/internal/"} in sites[0]["routes"][0]["redirects"]
+    assert {"from": "/repository/py/", "to": "/internal/", "place": "https://host.test/repository/py/"} in sites[0]["routes"][0][
+        "redirects"
+    ]
 
 
 def test_what_is_stored_for_another_upstream_is_not_found_again():
