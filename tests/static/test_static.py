@@ -99,6 +99,7 @@ BREAKAGES: dict[str, list[tuple[t.Callable[..., t.Iterator[str]], str, str]]] = 
         (apache_checks.origins_are_fixed, r"(THE_REQUEST} \"\^\[A-Z\]\+) \(/", r"\1 ("),
         (apache_checks.origins_are_fixed, r"RewriteCond %{ENV:raw} !\^/\n", ""),
         (apache_checks.origins_are_fixed, r"SSLProxyEngine On", r"\g<0>\nProxyPass / https://example.org/"),
+        (apache_checks.origins_are_fixed, r'ProxyPassMatch "\^\(\?!\)"', 'ProxyPassMatch "^/"'),
         (apache_checks.keys_tell_bodies_apart, r";%{ENV:representation}", ";"),
         (apache_checks.keys_tell_bodies_apart, r";%{ENV:encoding}", ";"),
         (apache_checks.keys_tell_bodies_apart, r";json;gzip;%3", ";;gzip;%3"),
