@@ -173,15 +173,16 @@ def bodies_do_not_go_on(root: Directive) -> t.Iterator[str]:
             refused = name == "client_max_body_size" and any(answer.value in ("404", "413") for answer in found.above[-1].own("return"))
             if found.value != wanted and not refused and not takes_posts(found.above[-1]):
                 yield f"{found} is not {wanted}"
-    looked_at = {entry.name: entry.value for each in http.own("map") if each.arguments[-1] == "$refused" for entry in each.inner}
-    passed = [name for name, value in looked_at.items() if not value]
+    (looked_at,) = [each for each in http.own("map") if each.arguments[-1] == "$refused"]
+    passed = {entry.name for entry in looked_at.inner if not entry.value}
+    (rest,) = [entry.value for entry in looked_at.inner if entry.name == "default"]
     for server in {listen.above[-1] for listen in root.all("listen") if faces_clients(listen)}:
         leaves = [found.value for block in server.own("if") if block.value == "$refused" for found in block.own("rewrite")]
         ends = [found.value for block in server.own("location") if block.value == "= /.refused" for found in block.own("return")]
         if (
-            (leaves, ends, len(passed)) != (["^ /.refused last"], ["413"], 1)
-            or " (?:GET|HEAD) 0?\\| " not in passed[0]
-            or not looked_at["default"].endswith("$refused_body")
+            (leaves, ends, passed) != (["^ /.refused last"], ["413"], {"1 1 GET |", "1 1 HEAD |"})
+            or looked_at.arguments[0] != "$plain $known_host $request_method $http_content_length|$http_transfer_encoding"
+            or not rest.endswith("$refused_body")
         ):
             yield f"{server} does not refuse a request with a body"
 

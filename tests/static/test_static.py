@@ -70,7 +70,8 @@ BREAKAGES: dict[str, list[tuple[t.Callable[..., t.Iterator[str]], str, str]]] = 
         (nginx_checks.bodies_do_not_go_on, r"\$refused_path\$refused_body", "$refused_path"),
         (nginx_checks.bodies_do_not_go_on, r"return 413;", ""),
         (nginx_checks.bodies_do_not_go_on, r"rewrite \^ /.refused last;", "rewrite ^ /.refused;"),
-        (nginx_checks.bodies_do_not_go_on, r"\(\?:GET\|HEAD\) 0\?", "(?:GET|HEAD) [^|]*"),
+        (nginx_checks.bodies_do_not_go_on, r'"1 1 GET \|"', '"1 1 GET 1|"'),
+        (nginx_checks.bodies_do_not_go_on, r"\$request_method \$http_content_length\|", "$request_method |"),
         (nginx_checks.bodies_do_not_go_on, r"proxy_pass http://pass\$raw_path;", "proxy_pass http://artifact$raw_path;"),
         (
             nginx_checks.only_listed_headers_go_on,
