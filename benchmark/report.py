@@ -301,14 +301,15 @@ WHERE = """\
 - Apache's event MPM hands a connection back after each response and wakes another thread for the next request. With both cores for
   all, 400 KB took 195 µs where the threads interrupt each other by that, and 140 where they do not (as a batch, `chrt --batch`).
 - A bare Apache that sends the same 400 KB as plain files, and logs nothing, takes 84 µs on the servers' core, and is as fast as static
-  files of Nginx (0.98 to 1.07), since the load tool is the limit then; it would have to take 112 for a ratio of 0.75. Of the 35 µs
-  more of a hit, the log is 9, whose lines are written one by one, since Apache's buffer for them has no clock; each rewrite rule that
-  is asked takes 0.7, and what is asked of headers 4 in all. The rest is the cache's: it looks for a header file, reads it, and opens
-  the body.
-- A larger send buffer (`SendBufferSize`), and the log through a pipe, brought nothing; without sendfile 400 KB takes 220 µs.
+  files of Nginx (0.98 to 1.07), since the load tool is the limit then; a hit takes 110 to 113. Of what it takes more, the log is 9,
+  whose lines are written one by one, since Apache's buffer for them has no clock; each rewrite rule that is asked takes 0.7, and what
+  is asked of headers 3 in all. `mod_lua`, which only the servers behind need, asks of each request whether there is something to do,
+  which is 6 % of a hit's instructions. The rest is the cache's: it looks for a header file, reads it, and opens the body.
+- A larger send buffer (`SendBufferSize`), and the log through a pipe, brought nothing. Without sendfile 400 KB takes 220 µs; 5 MB
+  come 1.27 to 1.31 times as fast as static files then, for 1,310 to 1,360 µs instead of 450 to 470, which is not worth it.
 - With 1,000 threads in one process, one start of Apache in several was slower than the others by up to a third, all of it in the
   kernel's `futex_wake`: since Linux 6.16 a process has few lists of those that wait, and all threads without work are in one of them.
-  With 64 in a process, and 1 or 16 of these, 400 KB took 5 to 8 µs less. There are 12 now; the hits of 29 November had 15.
+  With 64 in a process, and 1 or 16 of these, 400 KB took 5 to 8 µs less. There are 12 now.
 - A thread sends files through a pipe of its own, and the kernel gives a user 16,384 pages for pipes, 16 to each, and then 2
   (`pipe(7)`). With 2,000 threads Apache sent in pieces of 8 KB, and 400 KB took 240 to 560 µs over the link, where they took
   160 with 1,000. So it begins with 768, since it has other pipes, too, and has more only while that many clients are being waited for.
