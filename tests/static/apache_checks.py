@@ -115,6 +115,17 @@ def origins_are_fixed(root: Directive) -> t.Iterator[str]:
             yield f"{rule} may lead anywhere, since what it takes over need not begin with a slash"
 
 
+def workers_have_their_limits(root: Directive) -> t.Iterator[str]:
+    """Each virtual host says of each target that its rules lead to how long it waits, and that no connection is used twice."""
+    for host, rule in proxied(root):
+        workers = {found.arguments[1]: found.value for found in host.own("ProxyPassMatch")}
+        workers |= {found.arguments[0]: " ".join(each.value for each in found.own("ProxySet")) for found in host.own("Proxy")}
+        said = next((words for target, words in workers.items() if (rule.arguments[1] + "/").startswith(target.rstrip("/"))), "")
+        for word in "retry=0", "disablereuse=On", "timeout=":
+            if word not in said:
+                yield f"{host} does not say {word} of where {rule} leads"
+
+
 def keys_tell_bodies_apart(root: Directive) -> t.Iterator[str]:
     """What the first host asks of the next is the key: kind, route, representation, encoding and path."""
     yield from (f"{found} makes keys of other things" for found in root.all("CacheIgnoreQueryString") if found.value.lower() != "off")
@@ -208,6 +219,7 @@ CHECKS = (
     upstreams_are_verified,
     it_is_no_open_proxy,
     origins_are_fixed,
+    workers_have_their_limits,
     keys_tell_bodies_apart,
     only_listed_headers_go_on,
     upstreams_do_not_steer,

@@ -16,6 +16,7 @@ SENT_BETWEEN_TIERS = {"X-Route", "X-Stored-Serial", "X-Later-Part", "X-Refresh"}
 STEERING = {"X-Accel-Redirect", "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"}
 QUERY = "$is_args$args"
 OWN_STATE = {"upstream_cache_status"}  # is no part of a key: no client has a say in it
+PLAIN = r"$request_uri !~ ^[^/]|(?:/|%2[fF])[/.%]|%(?!2[fF])|[^\w!@+~:=./%-]"
 VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 
 
@@ -95,6 +96,23 @@ def origins_are_fixed(root: Directive) -> t.Iterator[str]:
             yield f"{entry} may lead anywhere"
 
 
+def plain_paths_are_plain(root: Directive) -> t.Iterator[str]:
+    """What is not looked at any closer has a path as one that was, and nobody but this says what the path is."""
+    ported = [each for each in root.all("map") if each.arguments == ("$request_uri", "$asked_path")]
+    path = "$asked_path" if ported else "$raw_path"
+    said = {"$plain", "$raw_path", "$asked_path"}
+    for server in {listen.above[-1] for listen in root.all("listen") if faces_clients(listen)}:
+        sets = [found.arguments for found in server.own("set")]
+        plain = [[found.arguments for found in block.inner] for block in server.own("if") if block.value == PLAIN]
+        if (sets, plain) != ([("$plain", "")], [[("$plain", "1"), (path, "$request_uri")]]):
+            yield f"{server} does not tell a plain path from an odd one"
+        yield from (
+            f"{found} says what the path is"
+            for found in root.all("set")
+            if found.arguments[0] in said and found.above[-1] is not server and found.above[-1].value != PLAIN
+        )
+
+
 def keys_tell_bodies_apart(root: Directive) -> t.Iterator[str]:
     """A key has the route, the path as it came, and all that a request carries on: by itself, or as what it was mapped from."""
     sources = {each.arguments[1][1:]: set(VARIABLE.findall(each.arguments[0])) for each in root.all("map")}
@@ -155,6 +173,8 @@ def upstreams_do_not_steer(root: Directive) -> t.Iterator[str]:
     yield from (f"{found} lets a header of the upstream's through" for found in root.all("proxy_pass_header"))
     for location, to in proxied(root):
         if to_socket(to):
+            if to.value.startswith("http://transform") and "X-Accel-Expires" not in location.inherited("proxy_ignore_headers")[0].arguments:
+                yield f"{location} takes X-Accel-Expires for all that Cache-Control says"
             continue
         ignored = {name for found in location.inherited("proxy_ignore_headers") for name in found.arguments}
         hidden = {found.value for found in location.inherited("proxy_hide_header")}
@@ -182,7 +202,7 @@ def bodies_do_not_go_on(root: Directive) -> t.Iterator[str]:
         if (
             (leaves, ends, passed) != (["^ /.refused last"], ["413"], {"1 1 GET |", "1 1 HEAD |"})
             or looked_at.arguments[0] != "$plain $known_host $request_method $http_content_length|$http_transfer_encoding"
-            or not rest.endswith("$refused_body")
+            or rest != "$refused_host$refused_method$refused_path$refused_body"
         ):
             yield f"{server} does not refuse a request with a body"
 
@@ -201,6 +221,7 @@ def nothing_else_is_shown(root: Directive) -> t.Iterator[str]:
 CHECKS = (
     upstreams_are_verified,
     origins_are_fixed,
+    plain_paths_are_plain,
     keys_tell_bodies_apart,
     only_listed_headers_go_on,
     nothing_raw_goes_on,
