@@ -62,8 +62,6 @@ def test_a_healthy_mirror():
         (Mirror(document(versions=())), {"representations", "links", *USERS}),
         (Mirror(502), {"representations", "links", "document_hit", "freshness", *USERS}),
         (Mirror(whole=document(versions=("1.10.0",))), {"representations"}),
-        (Mirror(whole=document("https://registry.test/npm/demo-1.10.0.tgz")), {"links"}),
-        (Mirror(whole=document("https://files.test/demo-1.10.0.tgz")), {"links"}),
         (Mirror(tarball=b"another"), {"digest"}),
         (Mirror(document(shasum=hashlib.sha1(b"another").hexdigest())), {"digest"}),
         (Mirror(tarball=404), USERS),
@@ -71,6 +69,13 @@ def test_a_healthy_mirror():
 )
 def test_fault(mirror, expected):
     assert verdicts(examine(mirror), "bad") == expected
+
+
+@pytest.mark.parametrize(("host", "folder"), [("https://registry.test", "/npm/"), ("https://files.test:444", "/")])
+def test_a_host_that_links_lead_to_is_named(host, folder):
+    found = examine(Mirror(whole=document(f"{host}{folder}demo-1.10.0.tgz")))
+    assert verdicts(found, "bad") == {"links"}
+    assert found["links"][1] == f"links to tarballs lead to {host}; if the registry has moved its files, run the mirror's playbook again"
 
 
 def test_stale_and_never_a_hit():

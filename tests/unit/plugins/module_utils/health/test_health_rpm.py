@@ -108,22 +108,25 @@ def test_fault(changes, expected):
 
 
 @pytest.mark.parametrize(
-    "tree",
+    ("tree", "where"),
     [
-        Tree(primary_of(entry(HREF, PACKAGE, base="xml:base='https://other.test/pub/'"))),
-        Tree(primary_of(entry("../" + HREF, PACKAGE))),
-        Tree(primary_of(entry("https://other.test/" + HREF, PACKAGE))),
+        (Tree(primary_of(entry(HREF, PACKAGE, base="xml:base='https://other.test/pub/'"))), "https://other.test/pub/"),
+        (Tree(primary_of(entry("../" + HREF, PACKAGE))), "../" + HREF),
+        (Tree(primary_of(entry("https://other.test/" + HREF, PACKAGE))), "https://other.test/" + HREF),
     ],
 )
-def test_a_package_that_is_elsewhere_is_found(tree):
+def test_a_package_that_is_elsewhere_is_found(tree, where):
     found = examine(tree)
     assert verdicts(found, "bad") == {"links"} and verdicts(found, "skipped") == OF_PACKAGES
-    assert "other.test" in found["links"][1] or ".." in found["links"][1]
+    assert found["links"][1] == f"1 files are elsewhere, such as {where}"
+    assert found["package"][1] == f"it is not below its repository, but at {where}"
 
 
 def test_a_primary_that_is_elsewhere_is_found():
     found = examine(Tree(repomd=repomd_of(PRIMARY, href="https://other.test/primary.xml")))
     assert verdicts(found, "bad") == {"links"} and verdicts(found, "skipped") == {"primary", *OF_PACKAGES}
+    assert found["links"][1] == "1 files are elsewhere, such as https://other.test/primary.xml"
+    assert found["primary"][1] == "it is not below its repository, but at https://other.test/primary.xml"
 
 
 def test_stale_and_never_a_hit():
