@@ -30,6 +30,10 @@ class HttpError(Exception):
     """No answer that can be used. The text is one sentence without a full stop: method, URL and what went wrong."""
 
 
+class BodyTooLarge(HttpError):
+    """There was an answer, whose body is larger than what was to be read of it."""
+
+
 class Headers:
     """Header fields in the order received; names are case-insensitive, and one name may have several values."""
 
@@ -213,7 +217,7 @@ class Client:
             received = Headers(answer.getheaders())
             body = self._head_body(wire) if method == "HEAD" else self._body(answer, limit)
         except _TooLarge as error:
-            raise HttpError(f"{method} {url} answered with more than {limit} bytes") from error
+            raise BodyTooLarge(f"{method} {url} answered with more than {limit} bytes") from error
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise HttpError(f"{method} {url} failed: {self._reason(error, parts)}") from error
         finally:

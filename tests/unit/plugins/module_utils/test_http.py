@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client, Headers, HttpError, Response, origin
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import BodyTooLarge, Client, Headers, HttpError, Response, origin
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -115,8 +115,11 @@ REFUSALS = {
 @pytest.mark.parametrize("name", REFUSALS)
 def test_refusal(name):
     answer, sentence = REFUSALS[name]
-    text = refusal(answer, max_body=100)
+    with pytest.raises(HttpError) as caught:
+        ask(answer, max_body=100)
+    text = str(caught.value)
     assert text.startswith("GET http://127.0.0.1:") and text.endswith(sentence)
+    assert isinstance(caught.value, BodyTooLarge) == name.startswith("too large")
 
 
 @pytest.mark.parametrize("start", [b"", OK, OK + b"Content-Length: 9\r\n\r\n"])
