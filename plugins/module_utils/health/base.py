@@ -14,14 +14,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from ..catalogue import ECOSYSTEMS, Ecosystem
-from ..http import MEBIBYTE, Client, HttpError, Response, origin
+from ..http import MEBIBYTE, REDIRECTS, BodyTooLarge, Client, HttpError, Response, origin
 
 GOOD, BAD, SKIPPED = "good", "bad", "skipped"
 # A mirror may need a moment to store what it has just sent, or to refresh what had expired.
 TRIES, PAUSE_SECONDS = 4, 0.5
+# What a mirror answers to what upstream redirects to a place that the site does not declare, and the most that is read of the redirect.
+REFUSED, REDIRECT_BYTES = 502, 65536
 
 
 class Skip(Exception):
@@ -53,7 +55,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Site:
-    """A site of the mirror document; `representations` are the names of those that upstream offers, `suites` are of type deb alone."""
+    """A site of the mirror document; `representations` are the names of those that upstream offers, `suites` are of type deb alone.
+
+    `routes` are `(path on the mirror, URL that it is fetched from)`, the longest path first; none, where they are not known.
+    """
 
     name: str
     type: str
@@ -64,6 +69,8 @@ class Site:
     representations: tuple[str, ...] = ()
     suites: tuple[str, ...] = ()
     port: int = 0  # of its own, if any
+    origins: tuple[str, ...] = ()
+    routes: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def from_dict(cls, given: Any, where: str) -> Site:
@@ -88,28 +95,62 @@ class Site:
             raise ValueError(f"{where} has representations that are no list")
         if given["type"] == "pypi":
             offered = offered or ["html"]
-        suites = given.get("suites", [])
-        if not isinstance(suites, (list, tuple)):
-            raise ValueError(f"{where} has suites that are no list")
+        lists = {key: given.get(key) or [] for key in ("suites", "origins", "routes")}
+        for key, value in lists.items():
+            if not isinstance(value, (list, tuple)):
+                raise ValueError(f"{where} has {key} that are no list")
+        try:
+            routes = sorted(((str(route["path"]), str(route["target"])) for route in lists["routes"]), key=lambda route: -len(route[0]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{where} has a route without a path or a target") from error
         port = given.get("port") or 0
         if type(port) is not int or not 0 <= port < 65536:
             raise ValueError(f"{where} has a port that is none")
         names = tuple(item["name"] if isinstance(item, Mapping) else str(item) for item in offered)
         texts["upstream"] = texts["upstream"].rstrip("/")
-        return cls(name=given["name"], type=given["type"], representations=names, suites=tuple(map(str, suites)), port=port, **texts)
+        return cls(
+            name=given["name"],
+            type=given["type"],
+            representations=names,
+            suites=tuple(map(str, lists["suites"])),
+            port=port,
+            origins=tuple(map(str, lists["origins"])),
+            routes=tuple(routes),
+            **texts,
+        )
 
     @property
     def at_its_port(self) -> Site:
         """The same site as it is on a port of its own: at the root there, or where clients of its type look below it."""
         root = ECOSYSTEMS.get(self.type, Ecosystem(self.type)).base
         index = root + self.index[len(self.path) :] if self.index else ""
-        return replace(self, path=root, index=index, port=0)
+        routes = tuple((root + path[len(self.path) :], target) for path, target in self.routes)
+        return replace(self, path=root, index=index, port=0, routes=routes)
+
+    def source(self, path: str) -> str:
+        """The URL that a path of the mirror is fetched from; empty where that is not known, or where a fetcher stands between."""
+        if not self.upstream or ECOSYSTEMS.get(self.type, Ecosystem(self.type)).fetcher:
+            return ""
+        return next((target + path[len(start) :] for start, target in self.routes if path.startswith(start)), "")
+
+    def declares(self, url: str) -> bool:
+        """Whether a file that upstream redirects to an absolute URL is fetched from there, and not refused."""
+        place = origin(url) + (urlsplit(url).path or "/")
+        return place.startswith(f"{origin(self.upstream)}{urlsplit(self.upstream).path}/") or origin(url) in map(origin, self.origins)
+
+
+@dataclass(frozen=True)
+class Elsewhere(Response):
+    """What a mirror refuses, since upstream redirects it to `place`, an origin that the site does not declare."""
+
+    place: str = ""
 
 
 @dataclass
 class Probe:
     """Asks one mirror about one site. `base` has no trailing slash; `upstream` is None where upstream is not to be asked;
-    `sleep` and `now` (seconds since the epoch) are the clock.
+    `sleep` and `now` (seconds since the epoch) are the clock. `places` are what `moved_to` found, by the URLs that were asked for;
+    `silent` are the origins that gave it no answer, and are not waited for again.
     """
 
     client: Client
@@ -119,6 +160,8 @@ class Probe:
     options: Options = field(default_factory=Options)
     sleep: Callable[[float], None] = time.sleep
     now: Callable[[], float] = time.time
+    places: dict[str, str] = field(default_factory=dict, init=False)
+    silent: set[str] = field(default_factory=set, init=False)
 
     def url(self, path: str) -> str:
         return self.base + path
@@ -130,9 +173,36 @@ class Probe:
     def head(self, path: str, **headers: str) -> Response:
         return self._ask("HEAD", path, headers)
 
-    def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> Response:
+    def follow(self, path: str) -> Response:
+        """HEAD of a path of the mirror, or of where it leads on the mirror in at most 3 redirects."""
+        return self._ask("HEAD", path, {}, redirects=3)
+
+    def _ask(self, method: str, path: str, headers: Mapping[str, str], redirects: int = 0) -> Response:
         url = path if origin(path) else self.url(path)
-        return self.client.request(method, url, {name.replace("_", "-"): value for name, value in headers.items()})
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        response = self.client.request(method, url, sent, redirects=redirects)
+        place = self.moved_to(response.url, sent.get("Accept", "")) if response.status == REFUSED else ""
+        return Elsewhere(**vars(response), place=place) if place else response
+
+    def moved_to(self, url: str, accept: str = "") -> str:
+        """The undeclared origin to which upstream redirects what is at a URL of this site; empty if it does not, or cannot be asked.
+
+        It is asked once, without following what it says, whatever the number of checks that need the answer.
+        """
+        source = self.site.source(urlsplit(url).path[len(urlsplit(self.base).path) :]) if self.inside(url) else ""
+        if self.upstream is None or not source or origin(source) in self.silent:
+            return ""
+        if source not in self.places:
+            self.places[source] = ""
+            try:
+                said = self.upstream.get(source, {"Accept": accept} if accept else None, max_body=REDIRECT_BYTES)
+                target = urljoin(source, said.headers.get("Location")) if said.status in REDIRECTS else source
+                self.places[source] = "" if self.site.declares(target) else origin(target)
+            except (BodyTooLarge, ValueError):
+                pass  # it is there, or leads to what is no URL
+            except HttpError:
+                self.silent.add(origin(source))
+        return self.places[source]
 
     def inside(self, url: str) -> bool:
         """True where an absolute URL stays within this site of this mirror."""
@@ -158,10 +228,19 @@ def moment(text: str) -> float | None:
     return (told if told.tzinfo else told.replace(tzinfo=timezone.utc)).timestamp()
 
 
+def sends_to(place: str) -> str:
+    return f": its upstream sends it to {place}, which is not among the site's origins"
+
+
+def why(response: Response) -> str:
+    """The end of a sentence on an answer that is refused: where upstream sends those who ask, if that is what is wrong."""
+    return sends_to(response.place) if isinstance(response, Elsewhere) else ""
+
+
 def expect(response: Response, status: int = 200) -> Response:
     """The response, if it has that status; else ValueError."""
     if response.status != status:
-        raise ValueError(f"{response.url} answered {response.status}, not {status}")
+        raise ValueError(f"{response.url} answered {response.status}, not {status}{why(response)}")
     return response
 
 
@@ -200,6 +279,13 @@ def is_hit(response: Response) -> bool:
 
 def is_stale(response: Response) -> bool:
     return (cache_status(response) or {}).get("detail") == "STALE"
+
+
+def stays_stale(probe: Probe, response: Response) -> Verdict:
+    """The verdict on a page that is served stale again and again."""
+    place = probe.moved_to(response.url)
+    reason = sends_to(place) if place else ", see its error log"
+    return bad(f"{response.url} stays stale; the mirror cannot refresh it from {probe.site.upstream}{reason}")
 
 
 def judge_hit(probe: Probe, path: str, **headers: str) -> Verdict:

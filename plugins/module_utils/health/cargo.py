@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..http import HttpError, Response, origin
-from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range, moment
+from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range, moment, stays_stale
 
 Entry = Mapping[str, Any]
 
@@ -98,7 +98,7 @@ def _crate(probe: Probe) -> tuple[Entry, str]:
     path, limit = _own(probe, link), probe.options.max_artifact_size
     if not path:
         raise ValueError(f"crates are at {origin(link) or link!r}, not on the mirror")
-    head = expect(probe.client.request("HEAD", probe.url(path), redirects=3))
+    head = expect(probe.follow(path))
     size = head.headers.get("Content-Length")
     if size.isdigit() and int(size) > limit:
         raise Skip(f"{path} has {size} bytes, above the limit of {limit}")
@@ -157,7 +157,7 @@ def freshness(probe: Probe) -> Verdict:
     """The index is not served stale: a file that had just expired is refreshed within moments."""
     response = probe.until(lambda found: not is_stale(found), lambda: _index(probe))
     if is_stale(response):
-        return bad(f"{response.url} stays stale; the mirror cannot refresh it from {probe.site.upstream}, see its error log")
+        return stays_stale(probe, response)
     return good("not stale")
 
 

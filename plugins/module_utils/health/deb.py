@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 
 from ..apt import folder
 from ..http import MEBIBYTE, HttpError, Response
-from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range
+from .base import REFUSED, Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range, stays_stale
 
 MAX_INDEX, MAX_PACKAGES = MEBIBYTE, 64 * MEBIBYTE  # of an index as it comes and unpacked, for one package to try
 FILES = re.compile(r"^ ([0-9a-f]{64})[ \t]+([0-9]+)[ \t]+(\S+)$", re.MULTILINE)
@@ -67,10 +67,10 @@ def _releases(probe: Probe) -> list[Release]:
 
 
 def _index(probe: Probe, release: Release, wanted: Callable[[str, int], bool]) -> tuple[tuple[str, int, str], Response] | None:
-    """The smallest of the wanted indices that is there."""
+    """The smallest of the wanted indices that is there. Raises ValueError where the mirror cannot get one."""
     tried = [file for file in release.files if wanted(file[2], file[1])][:ATTEMPTS]
     answers = ((file, probe.get(f"{probe.site.index}{folder(release.suite)}{file[2]}")) for file in tried)
-    return next(((file, response) for file, response in answers if response.status == 200), None)
+    return next(((file, expect(response)) for file, response in answers if response.status in (200, REFUSED)), None)
 
 
 def _package(probe: Probe) -> tuple[str, str]:
@@ -189,7 +189,7 @@ def freshness(probe: Probe) -> Verdict:
     for release in _releases(probe):
         response = expect(probe.until(lambda found: not is_stale(found), lambda path=release.path: probe.get(path)))  # type: ignore[misc]
         if is_stale(response):
-            return bad(f"{response.url} stays stale; the mirror cannot refresh it from {probe.site.upstream}, see its error log")
+            return stays_stale(probe, response)
     return good("not stale")
 
 

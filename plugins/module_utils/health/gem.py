@@ -13,7 +13,7 @@ import re
 import zlib
 
 from ..http import Response
-from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range
+from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range, stays_stale
 
 ENTRY = re.compile(rb"(\S+) (\S+) ([0-9a-f]{32})")
 VERSION = re.compile(rb"([0-9][0-9A-Za-z._-]*) ([^|]*)\|(.+)")
@@ -169,7 +169,7 @@ def freshness(probe: Probe) -> Verdict:
     """A page is not served stale: one that had just expired is refreshed within moments."""
     response = expect(probe.until(lambda found: not is_stale(found), lambda: probe.get(_info(probe))))
     if is_stale(response):
-        return bad(f"{response.url} stays stale; the mirror cannot refresh it from {probe.site.upstream}, see its error log")
+        return stays_stale(probe, response)
     return good("not stale")
 
 

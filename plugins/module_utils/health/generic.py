@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from .base import Probe, Skip, Verdict, bad, expect, good, judge_head, judge_hit, judge_range
+from .base import Probe, Skip, Verdict, bad, expect, good, judge_head, judge_hit, judge_range, why
 
 
 def _sample(probe: Probe) -> str:
@@ -18,7 +18,8 @@ def reachable(probe: Probe) -> Verdict:
     """The site's prefix leads to the upstream, whatever that answers there."""
     response = probe.get(probe.site.path)
     if response.status >= 500:
-        return bad(f"{response.url} answered {response.status}; see whether the mirror reaches {probe.site.upstream}")
+        reason = why(response) or f"; see whether the mirror reaches {probe.site.upstream}"
+        return bad(f"{response.url} answered {response.status}{reason}")
     return good(f"answered {response.status}")
 
 

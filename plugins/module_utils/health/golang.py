@@ -33,6 +33,8 @@ from .base import (
     judge_head,
     judge_hit,
     judge_range,
+    stays_stale,
+    why,
 )
 
 ABSENT = (404, 410)  # what makes go ask the next proxy
@@ -147,6 +149,8 @@ def absent(probe: Probe) -> Verdict:
     response = probe.get(path)
     if response.status in ABSENT:
         return good(f"answered {response.status}")
+    if why(response):
+        return bad(f"{response.url} answered {response.status}{why(response)}")
     theirs = ask_upstream(probe, path)
     if theirs.status == response.status:
         return good(f"answered {response.status}, as upstream does")
@@ -209,7 +213,7 @@ def freshness(probe: Probe) -> Verdict:
     path = _module(probe) + "list"
     response = expect(probe.until(lambda found: not is_stale(found), lambda: probe.get(path)))
     if is_stale(response):
-        return bad(f"{response.url} stays stale; the mirror cannot refresh it from {probe.site.upstream}, see its error log")
+        return stays_stale(probe, response)
     return good("not stale")
 
 

@@ -28,6 +28,7 @@ from .base import (
     judge_head,
     judge_hit,
     judge_range,
+    stays_stale,
 )
 
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -166,7 +167,7 @@ def freshness(probe: Probe) -> Verdict:
     path = _page(probe)
     response = expect(probe.until(lambda found: not is_stale(found), lambda: probe.get(path)))
     if is_stale(response):
-        return bad(f"{response.url} stays stale; the mirror cannot refresh it from {probe.site.upstream}, see its error log")
+        return stays_stale(probe, response)
     return good("not stale")
 
 

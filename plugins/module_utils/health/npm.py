@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from ..catalogue.npm import INSTALL
 from ..http import Response, origin
-from .base import Probe, Skip, Verdict, bad, expect, get_small, good, is_stale, judge_head, judge_hit, judge_range
+from .base import Probe, Skip, Verdict, bad, expect, get_small, good, is_stale, judge_head, judge_hit, judge_range, stays_stale
 
 WHOLE = "application/json"
 ACCEPT = f"{INSTALL}; q=1.0, {WHOLE}; q=0.8, */*"
@@ -131,7 +131,7 @@ def freshness(probe: Probe) -> Verdict:
     """The document is not served stale: one that had just expired is refreshed within moments."""
     response = expect(probe.until(lambda found: not is_stale(found), lambda: probe.get(_path(probe), Accept=ACCEPT)))
     if is_stale(response):
-        return bad(f"{response.url} stays stale; the mirror cannot refresh it from {probe.site.upstream}, see its error log")
+        return stays_stale(probe, response)
     return good("not stale")
 
 

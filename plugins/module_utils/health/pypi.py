@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ..http import REDIRECTS, HttpError, Response, origin
 from ..simple_api import MEDIA_TYPES, SERIAL_HEADER, File, Page, parse, representation, strongest
-from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range, moment
+from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range, moment, stays_stale, why
 
 HEADS = 4  # how many files are measured with HEAD where the index tells no sizes
 ANYTHING = "*/*"
@@ -193,6 +193,8 @@ def legacy_json(probe: PypiProbe) -> Verdict:
     response = probe.once("legacy", lambda: probe.get(probe.legacy, Accept="application/json"))
     if response.status == 200 and response.media_type == "application/json":
         return good(f"{len(_legacy_links(response))} files")
+    if why(response):
+        return bad(f"{response.url} answered {response.status}{why(response)}")
     theirs = probe.ask_upstream(probe.legacy, "application/json")
     if theirs.status == 200 and theirs.media_type == "application/json":
         return bad(f"{response.url} answered {response.status} {response.media_type}, upstream has it")
@@ -239,6 +241,8 @@ def redirect(probe: PypiProbe) -> Verdict:
     if response.status in REDIRECTS:
         target = urljoin(response.url, response.headers.get("Location"))
         return good(f"to {urlsplit(target).path}") if probe.inside(target) else bad(f"{response.url} redirects to {target}")
+    if why(response):
+        return bad(f"{response.url} answered {response.status}{why(response)}")
     theirs = probe.ask_upstream(path, ANYTHING)
     if theirs.status == 200:
         return bad(f"{response.url} answered {response.status}, upstream leads to the page")
@@ -375,7 +379,7 @@ def freshness(probe: PypiProbe) -> Verdict:
     """The index is not served stale: a page that had just expired is refreshed within moments."""
     response = _refreshed(probe)
     if is_stale(response):
-        return bad(f"{response.url} stays stale; the mirror cannot refresh it from {probe.site.upstream}, see its error log")
+        return stays_stale(probe, response)
     return good("not stale")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ..http import MEBIBYTE, HttpError, Response, origin
-from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range
+from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range, stays_stale
 
 REPOMD = "repodata/repomd.xml"
 ALGORITHMS = {"sha": "sha1"}  # as createrepo used to call it
@@ -219,7 +219,7 @@ def freshness(probe: Probe) -> Verdict:
     """repomd.xml is not served stale, and not an older one than upstream has had for a while."""
     response = probe.until(lambda found: not is_stale(found), lambda: _repomd(probe))
     if is_stale(response):
-        return bad(f"{response.url} stays stale; the mirror cannot refresh it from {probe.site.upstream}, see its error log")
+        return stays_stale(probe, response)
     if probe.upstream is None or not probe.site.upstream:
         return good("not stale")
     path = (_repository(probe) + REPOMD)[len(probe.site.path) :]

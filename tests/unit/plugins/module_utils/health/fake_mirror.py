@@ -5,9 +5,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
-from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client, Headers, Response
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client, Headers, HttpError, Response
+from ansible_collections.nearby.mirrors.plugins.module_utils.mirror_document import build
+from ansible_collections.nearby.mirrors.plugins.module_utils.sites import resolve_sites
+
+ELSEWHERE = "https://moved.test:444"
+SENT_ELSEWHERE = f": its upstream sends it to {ELSEWHERE}, which is not among the site's origins"
 
 
 class FakeMirror(Client):
@@ -62,3 +68,43 @@ def verdicts_of(mirror: Client, base: str, site: dict, upstream: Client | None, 
 
 def verdicts(found: dict[str, tuple[str, str]], kind: str) -> set[str]:
     return {check for check, (verdict, _detail) in found.items() if verdict == kind}
+
+
+class Moved(Client):
+    """A fake of a mirror and its upstream, which redirects what has a path with such an end: so the mirror refuses that.
+
+    ``stale``: it serves what it had stored instead. ``asked`` are the URLs at which upstream was asked where they lead.
+    """
+
+    def __init__(self, fake: Client, base: str, end: str, location: str, stale: bool = False) -> None:
+        super().__init__()
+        self.fake, self.base, self.end, self.location, self.stale = fake, base, end, location, stale
+        self.asked: list[str] = []
+
+    def request(self, method, url, headers=None, max_body=None, redirects=0, origins=()):
+        ours = url.startswith(self.base)
+        if not urlsplit(url).path.endswith(self.end) or ours and self.stale:
+            response = self.fake.request(method, url, headers, max_body, redirects, origins)
+            kept = [field for field in response.headers.fields if field[0] != "Cache-Status"]
+            stale = Headers([*kept, ("Cache-Status", "nearby; hit; detail=STALE")])
+            return replace(response, headers=stale) if ours and urlsplit(url).path.endswith(self.end) else response
+        if ours:
+            return Response(502, Headers({"Cache-Status": "nearby; fwd=uri-miss"}), b"no\n", url=url)
+        if redirects:
+            raise HttpError(f"{method} {url} redirects to another place, {self.location}")
+        self.asked.append(url)
+        return Response(302, Headers({"Location": self.location}), url=url)
+
+
+def documented(site: dict) -> dict:
+    """A site as the mirror document has it."""
+    given = {key: site[key] for key in ("name", "type", "path", "upstream", "origins", "probe", "suites") if key in site}
+    return build(resolve_sites([given], lambda _type: None, {}, [], 80), "mirror", "", "http://mirror.test", "nginx")["sites"][0]
+
+
+def moved(fake: Client, base: str, site: dict, end: str, stale: bool = False, now: float = 0.0) -> dict[str, str]:
+    """The details of the checks that are bad where upstream redirects what has a path with such an end to another host."""
+    world = Moved(fake, base, end, f"{ELSEWHERE}/some/where?signed=1", stale)
+    found = verdicts_of(world, base, documented(site), world, now=now)
+    assert world.asked and len(world.asked) == len(set(world.asked)), "each place is asked for once, whatever the number of checks"
+    return {check: found[check][1] for check in verdicts(found, "bad")}

@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import cargo
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Headers, HttpError, Response
-from fake_mirror import FakeMirror, by_end, verdicts, verdicts_of
+from fake_mirror import SENT_ELSEWHERE, FakeMirror, by_end, moved, verdicts, verdicts_of
 
 MIRROR, NAMED, UPSTREAM = "http://127.0.0.1:8080", "http://mirror.test", "https://index.test"
 SITE = {"name": "cargo", "type": "cargo", "path": "/cargo/", "upstream": UPSTREAM, "index": "/cargo/", "probe": "Demo-x"}
@@ -109,6 +109,20 @@ def test_a_registry_that_moved_its_crates_is_named():
     verdict, detail = examine(Registry({"config.json": config(dl="https://files.test:444/crates")}))["config"]
     assert verdict == "bad"
     assert detail == "dl leads to 'https://files.test:444', not below /cargo/; deploy the mirror again, or set origins: for this site"
+
+
+@pytest.mark.parametrize(
+    ("end", "stale", "expected"),
+    [
+        ("config.json", False, {"config", *ON_CRATE}),
+        ("demo-x", False, {"versions", "index_hit", "freshness", *ON_CRATE}),
+        ("demo-x", True, {"freshness"}),
+        ("download", False, ON_CRATE),
+    ],
+)
+def test_where_a_crate_moved_to_is_told(end, stale, expected):
+    told = moved(Registry(), MIRROR, SITE | {"origins": ["https://crates.test"]}, end, stale, now=NOW)
+    assert set(told) == expected and all(detail.endswith(SENT_ELSEWHERE) for detail in told.values()), told
 
 
 def test_stale_and_never_a_hit():

@@ -12,7 +12,7 @@ from email.utils import formatdate
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import deb
-from fake_mirror import FakeMirror, verdicts, verdicts_of
+from fake_mirror import SENT_ELSEWHERE, FakeMirror, moved, verdicts, verdicts_of
 
 NOW, HOUR, DAY = 1_800_000_000, 3600, 86400
 MIRROR, UPSTREAM = "http://mirror.test:8080", "http://archive.test/debian"
@@ -155,6 +155,22 @@ def test_an_archive_that_publishes_during_the_check_is_no_fault():
 
     archive.request = publishing
     assert "indices" in verdicts(examine(archive), "good")
+
+
+@pytest.mark.parametrize(
+    ("end", "stale", "expected"),
+    [
+        (STABLE, False, ALL),
+        (STABLE, True, {"freshness"}),
+        ("/Packages.gz", False, PACKAGES_OF_THEIR_OWN),
+        (BY_PATH, False, {"indices"}),
+        (BY_HASH, False, {"indices"}),
+        ("demo_1_all.deb", False, PACKAGES_OF_THEIR_OWN),
+    ],
+)
+def test_where_an_archive_moved_to_is_told(end, stale, expected):
+    told = moved(Archive(), MIRROR, SITE, end, stale, now=NOW)
+    assert set(told) == expected and all(detail.endswith(SENT_ELSEWHERE) for detail in told.values()), told
 
 
 def test_stale_and_never_a_hit():

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import gem
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client, Headers, Response
+from fake_mirror import SENT_ELSEWHERE, moved
 
 MIRROR = "http://mirror.test:8080"
 SITE = {"name": "gem", "type": "gem", "path": "/gem/", "upstream": "https://gems.test", "index": "/gem/", "probe": "demo"}
@@ -115,6 +116,21 @@ def test_fault(changes, expected):
 )
 def test_sums_of_another_page(headers):
     assert verdicts(examine(Mirror(**headers)), "bad") == {"sums"}
+
+
+@pytest.mark.parametrize(
+    ("end", "stale", "expected"),
+    [
+        ("versions", False, {"versions", "info"}),
+        ("info/demo", False, {"info", "sums", "appended", "index_hit", "freshness", *CALLERS}),
+        ("info/demo", True, {"freshness"}),
+        (".gem", False, CALLERS),
+        ("specs.4.8.gz", False, {"specifications"}),
+    ],
+)
+def test_where_a_gem_moved_to_is_told(end, stale, expected):
+    told = moved(Mirror(), MIRROR, SITE, end, stale)
+    assert set(told) == expected and all(detail.endswith(SENT_ELSEWHERE) for detail in told.values()), told
 
 
 def test_stale_and_never_a_hit():

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import generic
+from fake_mirror import SENT_ELSEWHERE, moved
 
 MIRROR = "http://mirror.test:8080"
 SITE = {"name": "tools", "type": "generic", "path": "/pypi/", "upstream": "https://index.test", "index": "", "representations": []}
@@ -41,6 +42,18 @@ def test_with_a_sample(world):
 def test_fault(world, part, change, expected):
     world.faults.append(lambda _method, url, _headers, response: replace(response, **change) if part in url else response)
     assert {check for check, (verdict, _detail) in examine(world, SAMPLE).items() if verdict == "bad"} == expected
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        ("/", {"reachable"}),
+        ("tar.gz", {"sample", "sample_hit", "sample_head", "sample_range"}),
+    ],
+)
+def test_where_a_file_moved_to_is_told(world, end, expected):
+    told = moved(world, MIRROR, SAMPLE, end)
+    assert set(told) == expected and all(detail.endswith(SENT_ELSEWHERE) for detail in told.values()), told
 
 
 def test_never_a_hit(world):

@@ -10,7 +10,7 @@ import zipfile
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import golang
-from fake_mirror import FakeMirror, by_end, verdicts, verdicts_of
+from fake_mirror import SENT_ELSEWHERE, FakeMirror, by_end, moved, verdicts, verdicts_of
 
 MIRROR, UPSTREAM, DATABASE = "http://mirror.test:8080", "https://proxy.test", "sum.test"
 SITE = {"name": "golang", "type": "golang", "path": "/golang/", "upstream": UPSTREAM, "index": "/golang/", "probe": "example.org/demo"}
@@ -94,6 +94,23 @@ def test_a_healthy_mirror(monkeypatch):
 )
 def test_fault(monkeypatch, changes, expected):
     assert verdicts(examine(Proxy(**changes), monkeypatch), "bad") == expected
+
+
+@pytest.mark.parametrize(
+    ("end", "stale", "expected"),
+    [
+        ("@v/list", False, {"versions", "list_hit", "freshness", *CALLERS}),
+        ("@v/list", True, {"freshness"}),
+        ("@latest", False, {"latest"}),
+        (".zip", False, CALLERS - {"info"}),
+        ("000000.info", False, {"absent"}),
+        ("/supported", False, {"checksum"}),
+    ],
+)
+def test_where_a_module_moved_to_is_told(monkeypatch, end, stale, expected):
+    monkeypatch.setenv("GOSUMDB", DATABASE)
+    told = moved(Proxy(), MIRROR, SITE, end, stale)
+    assert set(told) == expected and all(detail.endswith(SENT_ELSEWHERE) for detail in told.values()), told
 
 
 def test_stale_and_never_a_hit(monkeypatch):

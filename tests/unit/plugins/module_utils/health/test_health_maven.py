@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import maven
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import HttpError
-from fake_mirror import FakeMirror, by_end, verdicts, verdicts_of
+from fake_mirror import SENT_ELSEWHERE, FakeMirror, by_end, moved, verdicts, verdicts_of
 
 MIRROR, UPSTREAM = "http://mirror.test:8080", "https://repository.test/maven2"
 SITE = {"name": "maven", "type": "maven", "path": "/maven/", "upstream": UPSTREAM, "index": "/maven/", "probe": "org/example/demo"}
@@ -88,6 +88,21 @@ def test_a_healthy_mirror():
 )
 def test_fault(changes, expected):
     assert verdicts(examine(Repository(changes)), "bad") == expected
+
+
+@pytest.mark.parametrize(
+    ("end", "stale", "expected"),
+    [
+        (PAGE, False, {"metadata", "metadata_checksum", "metadata_hit", "freshness", *FILES}),
+        (PAGE, True, {"freshness"}),
+        (f"{PAGE}.sha1", False, {"metadata_checksum"}),
+        (POM, False, FILES - {"jar"}),
+        (JAR, False, {"jar"}),
+    ],
+)
+def test_where_a_project_moved_to_is_told(end, stale, expected):
+    told = moved(Repository(), MIRROR, SITE, end, stale, now=NOW)
+    assert set(told) == expected and all(detail.endswith(SENT_ELSEWHERE) for detail in told.values()), told
 
 
 def test_stale_and_never_a_hit():

@@ -11,7 +11,7 @@ import json
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils.catalogue.npm import INSTALL
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import npm
-from fake_mirror import FakeMirror, verdicts, verdicts_of
+from fake_mirror import SENT_ELSEWHERE, FakeMirror, moved, verdicts, verdicts_of
 
 MIRROR, OWN = "http://127.0.0.1:8080", "http://mirror.test:8080"
 SITE = {"name": "npm", "type": "npm", "path": "/npm/", "upstream": "https://registry.test", "probe": "@a/demo"}
@@ -76,6 +76,19 @@ def test_a_host_that_links_lead_to_is_named(host, folder):
     found = examine(Mirror(whole=document(f"{host}{folder}demo-1.10.0.tgz")))
     assert verdicts(found, "bad") == {"links"}
     assert found["links"][1] == f"links to tarballs lead to {host}; if the registry has moved its files, run the mirror's playbook again"
+
+
+@pytest.mark.parametrize(
+    ("end", "stale", "expected"),
+    [
+        ("@a%2Fdemo", False, {"representations", "links", "document_hit", "freshness", *USERS}),
+        ("@a%2Fdemo", True, {"freshness"}),
+        (".tgz", False, USERS),
+    ],
+)
+def test_where_a_package_moved_to_is_told(end, stale, expected):
+    told = moved(Mirror(), MIRROR, SITE, end, stale)
+    assert set(told) == expected and all(detail.endswith(SENT_ELSEWHERE) for detail in told.values()), told
 
 
 def test_stale_and_never_a_hit():

@@ -15,6 +15,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.health import pypi
 from ansible_collections.nearby.mirrors.plugins.module_utils.health.base import Options, cache_status
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Headers, HttpError, Response
 from ansible_collections.nearby.mirrors.plugins.module_utils.simple_api import MEDIA_TYPES
+from fake_mirror import SENT_ELSEWHERE, moved
 
 MIRROR, UPSTREAM = "http://mirror.test:8080", "https://index.test"
 WHEEL = "demo-1.0-py3-none-any.whl"
@@ -263,6 +264,22 @@ def test_fault(world, name):
     report = examine(world)
     assert set(report.bad) == expected, report.failure
     assert sentence in report.failure
+
+
+@pytest.mark.parametrize(
+    ("end", "stale", "expected"),
+    [
+        (PAGE, False, {"index_json", "index_html", "negotiation"}),
+        (PAGE, True, {"freshness"}),
+        ("/demo/json", False, {"legacy_json"}),
+        ("/DEMO/", False, {"redirect"}),
+        (WHEEL, False, {"artifact_digest", "artifact_hit", "artifact_head", "artifact_range"}),
+        (".metadata", False, {"metadata"}),
+    ],
+)
+def test_where_a_project_moved_to_is_told(world, end, stale, expected):
+    told = moved(world, MIRROR, world.site(origins=["https://files.test"]), end, stale, now=world.now())
+    assert set(told) == expected and all(detail.endswith(SENT_ELSEWHERE) for detail in told.values()), told
 
 
 @pytest.mark.parametrize("name", SKIPS)

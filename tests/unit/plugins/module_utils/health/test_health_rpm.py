@@ -11,7 +11,7 @@ import lzma
 
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import rpm
-from fake_mirror import FakeMirror, by_end, verdicts, verdicts_of
+from fake_mirror import SENT_ELSEWHERE, FakeMirror, by_end, moved, verdicts, verdicts_of
 
 MIRROR, UPSTREAM, NOW = "http://mirror.test:8080", "https://rpm.test/pub", 1_700_100_000
 SITE = {"name": "rpm", "type": "rpm", "path": "/rpm/", "upstream": UPSTREAM, "index": "/rpm/", "probe": "9/os"}
@@ -127,6 +127,20 @@ def test_a_primary_that_is_elsewhere_is_found():
     assert verdicts(found, "bad") == {"links"} and verdicts(found, "skipped") == {"primary", *OF_PACKAGES}
     assert found["links"][1] == "1 files are elsewhere, such as https://other.test/primary.xml"
     assert found["primary"][1] == "it is not below its repository, but at https://other.test/primary.xml"
+
+
+@pytest.mark.parametrize(
+    ("end", "stale", "expected"),
+    [
+        ("repomd.xml", False, ALL),
+        ("repomd.xml", True, {"freshness"}),
+        ("primary.xml", False, {"primary", "links", *OF_PACKAGES}),
+        (HREF, False, OF_PACKAGES),
+    ],
+)
+def test_where_a_repository_moved_to_is_told(end, stale, expected):
+    told = moved(Tree(), MIRROR, SITE, end, stale, now=NOW)
+    assert set(told) == expected and all(detail.endswith(SENT_ELSEWHERE) for detail in told.values()), told
 
 
 def test_stale_and_never_a_hit():
