@@ -13,6 +13,8 @@ description:
   - Plays what clients do against a mirror, and gives one verdict for each check.
   - Runs from anywhere that reaches the mirror, such as the controller, a job node or the mirror itself.
   - It fails if one check is bad, and says which. Checks that cannot judge are V(skipped) and say why.
+  - Where the mirror refuses something, or cannot refresh it, since its upstream redirects it to an origin that the site does not declare,
+    the check says so, and names the origin. Of images it does not, for the program that fetches them follows redirects.
   - Of a site of type V(pypi) it looks at the page of one project, its C(probe), as JSON and as HTML, at its links, its smallest
     file, the file's metadata and provenance, at cache hits, C(HEAD), C(Range) and compression, and at upload times and serials
     next to those of upstream.
@@ -46,7 +48,8 @@ options:
     description:
       - The sites to check, instead of those of the mirror document.
       - Takes entries of a mirror document or of the P(nearby.mirrors.sites#lookup) lookup, of which C(name) and C(type) are required,
-        and C(path), C(port), C(upstream), C(index), C(probe), C(suites) and C(representations) are used.
+        and C(path), C(port), C(upstream), C(index), C(probe), C(suites), C(representations), C(origins) and C(routes) are used.
+      - Without C(routes) it is not known where the mirror fetches what it has, and so nothing is told of redirects.
     type: list
     elements: dict
   report_only:
@@ -55,7 +58,8 @@ options:
     default: false
   upstream_check:
     description:
-      - Whether to ask upstream too, to compare files, digests, upload times and serials.
+      - Whether to ask upstream too, to compare files, digests, upload times and serials, and to tell where it redirects what the mirror
+        refuses.
       - Where upstream cannot be reached from here, the checks that need it are V(skipped).
     type: bool
     default: true
