@@ -174,7 +174,8 @@ def test_fifty_cold_clients_fetch_once(world: World, index: GemIndex, gem: str) 
     assert {(reply.status, reply.complete, reply.sha256) for reply in replies} == {
         (200, True, hashlib.sha256(index.files[path]).hexdigest())
     }
-    assert len(index.requests(path)) == 1 if world.mirror.engine == "apache" else set(index.requests(path)) == {206}
+    # The gem is smaller than a slice, as which Nginx asks for it.
+    assert index.requests(path) == [200 if world.mirror.engine == "apache" else 206]
 
 
 @promise("http")
