@@ -249,6 +249,10 @@ BAD_INPUT = {
     "unknown type": ({"mirror_sites": ["conda"]}, "type 'conda' is unknown; set one of"),
     "no default upstream": ({"mirror_sites": [{"name": "tools", "type": "generic"}]}, "no default upstream; set upstream:"),
     "two sites with one path": ({"mirror_sites": ["pypi", {"name": "b", "type": "pypi", "path": "/pypi/"}]}, "share the path /pypi/"),
+    "two sites with one port": (
+        {"mirror_sites": [{"type": "pypi", "port": 8085}, {"name": "b", "type": "pypi", "port": 8085}]},
+        "Site 'b': port 8085 is that of site 'pypi'; set another port.",
+    ),
     "upstream without a scheme": ({"mirror_sites": [{"type": "pypi", "upstream": "index.test"}]}, "has no scheme or host"),
     "upstream with credentials": ({"mirror_sites": [{"type": "pypi", "upstream": "https://a:b@index.test"}]}, "has credentials in it"),
     "upstream is this mirror": ({"mirror_sites": [{"type": "pypi", "upstream": f"http://localhost:{PORT}/pypi"}]}, "is this mirror itself"),
