@@ -24,16 +24,17 @@ SIGNATURE = "of=a/b="  # what a place elsewhere may be asked for with, and nothi
 
 
 class Crates(Paths):
-    """The crates: ``bodies`` by name and version; ``template`` is what stands in ``dl`` after the origin."""
+    """The crates: ``bodies`` by name and version; ``template`` is what stands in ``dl`` after the origin, whose host is ``name``."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "files.test") -> None:
         super().__init__()
+        self.name = name
         self.bodies: dict[tuple[str, str], bytes] = {}
         self.template = "/crates"
 
     @property
     def url(self) -> str:
-        return f"http://files.test:{self.port}"
+        return f"http://{self.name}:{self.port}"
 
     def path(self, name: str, version: str) -> str:
         """Where cargo looks for a crate, without the first slash."""

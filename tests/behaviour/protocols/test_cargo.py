@@ -21,9 +21,13 @@ MEGABYTE = 1 << 20
 @pytest.fixture(scope="module", params=list(bench.ENGINES))
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[World]:
     root, breakage = tmp_path_factory.mktemp(f"cargo-{request.param}"), request.config.getoption("breakage")
-    with Crates() as crates, bench.one_site(root, request.param, CrateIndex(crates), breakage, type="cargo", origins=[crates.url]) as world:
-        world.names.table |= {"files.test": "127.0.0.1"}
-        yield world
+    with Crates() as crates, Crates("store.test") as store, Crates("stranger.test") as stranger:
+        store.bodies = stranger.bodies = crates.bodies
+        origins = [crates.url, store.url]
+        with bench.one_site(root, request.param, CrateIndex(crates), breakage, type="cargo", origins=origins) as world:
+            world.names.table |= dict.fromkeys(("files.test", "store.test", "stranger.test"), "127.0.0.1")
+            world.registries["store"], world.stranger = store, stranger  # type: ignore[assignment]
+            yield world
 
 
 @pytest.fixture
@@ -173,15 +177,27 @@ def test_what_is_not_there_is_told_as_upstream_tells_it_and_not_stored(
 
 
 @promise("http")
-@table("form", {"whole": "{origin}/elsewhere/{path}", "path": "/elsewhere/{path}", "signed": "{origin}/elsewhere/{path}?of=a%2Fb%3D"})
+@table(
+    "form",
+    {
+        "whole": "{origin}/elsewhere/{path}",
+        "path": "/elsewhere/{path}",
+        "signed": "{origin}/elsewhere/{path}?of=a%2Fb%3D",
+        "at another origin": "{store}/elsewhere/{path}",
+        "at another origin, signed": "{store}/elsewhere/{path}?of=a%2Fb%3D",
+    },
+)
 def test_a_redirect_to_a_declared_origin_is_followed_by_the_mirror(world: World, index: CrateIndex, crate: str, form: str) -> None:
     index.publish(crate, "1.0.0", size=9 << 20)
-    path = index.crates.path(crate, "1.0.0")
-    index.crates.moved[path] = form.format(origin=index.crates.url, path=path)
+    path, store = index.crates.path(crate, "1.0.0"), world.registries["store"]
+    index.crates.moved[path] = form.format(origin=index.crates.url, store=store.url, path=path)  # type: ignore[attr-defined]
     first = get(world, f"files/{path}")
     assert (first.status, first.body) == (200, index.crates.bodies[crate, "1.0.0"]), show(first)
-    index.crates.failing = True
-    assert get(world, f"files/{path}").cache == "hit"
+    there = store if "{store}" in form else index.crates
+    assert there.requests(form.format(origin="", store="", path=path)[1:]), "it is asked for there as the redirect says"
+    index.crates.failing = there.failing = True
+    again = get(world, f"files/{path}")
+    assert (again.cache, again.body) == ("hit", first.body), show(again)
 
 
 @promise("http")
@@ -206,11 +222,12 @@ def test_what_is_redirected_twice_is_refused(world: World, index: CrateIndex, cr
 
 
 @promise("closed")
-def test_a_redirect_to_another_origin_is_refused(world: World, index: CrateIndex, crate: str) -> None:
+def test_a_redirect_to_an_origin_that_is_not_declared_is_refused(world: World, index: CrateIndex, crate: str) -> None:
     path = index.crates.path(crate, "1.0.0")
-    index.crates.moved[path] = f"http://storage.test/{path}"
+    index.crates.moved[path] = f"{world.stranger.url}/{path}"  # type: ignore[attr-defined]
     reply = get(world, f"files/{path}")
     assert reply.status == 502 and not reply["Location"], show(reply)
+    assert world.stranger.asked == []
 
 
 @promise("stale")
