@@ -121,7 +121,8 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         site("brief", main, lifetime=1)
         site("rooted", main, lifetime=1, port=bench.free_port())
         for name, lifetime in ("tools", 300), ("nightly", 1):
-            site(name, main, type="generic", upstream=f"{main.index_url}/static", lifetime=lifetime, immutable=[r"v[0-9.]+/.*"])
+            static, origins = f"{main.index_url}/static", [main.files_url]
+            site(name, main, type="generic", upstream=static, origins=origins, lifetime=lifetime, immutable=[r"v[0-9.]+/.*"])
         site("steady", main, lifetime=3)
         site("gone", registry("gone.test"), lifetime=1)
         site("hung", registry("hung.test"), lifetime=1)

@@ -19,7 +19,8 @@ registry behind it. To add one:
 
        pytest tests/behaviour -k set_cookie --break 'proxy_hide_header Set-Cookie;=>'
 
-Sites: ``pypi``; ``brief`` and ``steady`` (lifetimes of 1 s and 3 s); ``tools`` (generic, ``v1.0/...`` never changes) and ``nightly``
+Sites: ``pypi``; ``brief`` and ``steady`` (lifetimes of 1 s and 3 s); ``tools`` (generic, ``v1.0/...`` never changes, the files of ``pypi``
+are at a declared origin) and ``nightly``
 (the same with a lifetime of 1 s); ``rooted`` (as ``brief``, with a port of its own);
 ``gone`` and ``hung`` (to take their registry away); ``edges`` (several addresses); ``bare`` (HTML only, no validators, no lifetimes);
 ``relative`` (relative links); ``moving`` (address changes); ``edge`` (one
@@ -1540,6 +1541,70 @@ def test_a_file_that_lies_elsewhere_is_fetched_from_there(world: World, mirror: 
     assert mirror.get("/tools/v2.0/asked.tgz").cache == "hit"
     registry.fault(path="^/static/v2.0/secret.tgz$", redirect=f"{world.stranger.index_url}/static/v2.0/there.tgz")
     assert mirror.get("/tools/v2.0/secret.tgz").status == 502 and world.stranger.requests() == []
+
+
+@promise("generic")
+@table("size", {"small": 0, "of several slices": SIZE})
+def test_a_file_that_lies_at_another_declared_origin_is_fetched_from_there(mirror: Mirror, fresh: Make, size: int) -> None:
+    project = fresh("tools", size=size, kinds="wheel")
+    there = f"{project.registry.files_url}{project.project.artifacts[0].path}"
+    project.registry.fault(path=f"^/static/v3.0/{project.name}.tgz$", redirect=there)
+    for cache in "miss", "hit":
+        reply = mirror.get(f"/tools/v3.0/{project.name}.tgz")
+        assert good(reply, project.content) and reply.cache == cache, show(reply)
+        assert {request["origin"] for request in project.asked()} == ({"index", "files"} if cache == "miss" else set())
+        project.registry.forget()
+
+
+@promise("generic")
+def test_what_may_change_and_lies_at_another_declared_origin_is_on_the_mirror_too(mirror: Mirror, fresh: Make) -> None:
+    """Its client is redirected to a path on the mirror. What lies there is a file, which never changes, and is asked for without query."""
+    project = fresh("nightly", kinds="wheel")
+    path = project.project.artifacts[0].path
+    project.registry.fault(path=f"^/static/latest/{project.name}.tgz$", redirect=f"{project.registry.files_url}{path}?signed=1")
+    for cache in "miss", "hit":
+        reply = mirror.get(f"/nightly/latest/{project.name}.tgz")
+        assert (reply.status, reply["Location"].partition("?")[0]) == (302, f"/nightly/files{path}"), show(reply)
+        reply = mirror.get(reply["Location"])
+        assert good(reply, project.content) and reply.cache == cache, show(reply)
+    assert [request["path"] for request in project.asked("files")] == [path]
+
+
+@promise("closed")
+@table("path", {"never changes": "v3.0", "may change": "latest"})
+@table(
+    "where",
+    {
+        "another host": "{stranger}",
+        "another port": "{declared}:{port}",
+        "no scheme": "//stranger.test:{port}",
+        "behind a declared origin": "{origin}@stranger.test:{port}",
+    },
+)
+def test_a_redirect_to_an_origin_that_is_not_declared_is_refused(
+    world: World, mirror: Mirror, numbers: t.Iterator[int], path: str, where: str
+) -> None:
+    registry, stranger, rest = world.registries["tools"], world.stranger, f"{path}/refused-{next(numbers)}.tgz"
+    port = stranger.origins["index"].address[1]
+    declared = registry.files_url.rpartition(":")[0]
+    location = where.format(stranger=stranger.index_url, declared=declared, origin=registry.files_url, port=port)
+    before = sum(origin.connections for origin in stranger.origins.values())
+    fault = registry.fault(path=f"^/static/{rest}$", redirect=f"{location}/simple/")
+    reply = mirror.get(f"/tools/{rest}")
+    assert reply.status == 502 and not reply["Location"], show(reply)
+    assert sum(origin.connections for origin in stranger.origins.values()) == before
+    registry.heal(fault)
+    assert mirror.get(f"/tools/{rest}").status == 404, "the refusal is not stored"
+
+
+@promise("once")
+def test_50_clients_of_one_cold_file_of_any_host(world: World, mirror: Mirror) -> None:
+    registry = world.registries["tools"]
+    registry.put("/static/v4.0/herd.tgz", "wanted by many")
+    registry.fault(path="^/static/v4.0/herd.tgz$", delay=0.5)
+    replies = at_once(50, lambda _number: mirror.get("/tools/v4.0/herd.tgz"))
+    assert all(good(reply, b"wanted by many") for reply in replies), [show(reply) for reply in replies]
+    assert len(registry.requests("^/static/v4.0/herd.tgz$")) == 1
 
 
 @promise("generic")
