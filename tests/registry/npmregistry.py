@@ -69,6 +69,8 @@ class NpmRegistry(Paths):
             return b'{"keys":[]}', FULL, 300
         if path == "-/ping":
             return b"{}", FULL, 0
+        if (tagged := re.fullmatch(r"-/package/(.+)/dist-tags", path)) and tagged[1] in self.packages:
+            return json.dumps({"latest": list(self.packages[tagged[1]])[-1]}).encode(), FULL, 300
         asked = re.fullmatch(r"((?:@[^/]+/)?[^/]+)(?:/([^/]+))?", path)
         name, version = asked.groups() if asked else ("", None)
         if name in self.packages:

@@ -139,6 +139,28 @@ def test_a_document_is_revalidated_and_outlives_its_upstream(world: World, regis
     assert json.loads(reply.plain)["dist-tags"] == {"latest": "1.1.0"} and reply.cache == "stale", show(reply)
 
 
+@promise("protocol")
+@table("spelled", NAMES)
+def test_tags_are_revalidated_and_outlive_their_upstream(world: World, registry: NpmRegistry, package: str, spelled: str) -> None:
+    """As ``npm dist-tag ls`` asks for them."""
+    path, name = f"-/package/{spelled.format(package)}/dist-tags", package if spelled == "{}" else f"@scope/{package}"
+    on_the_second()
+    for cache in "miss", "hit":
+        reply = get(world, path, FULL)
+        assert (reply.status, reply.type, reply.cache) == (200, FULL, cache), show(reply)
+        assert json.loads(reply.plain) == {"latest": "1.0.0"}, show(reply)
+    age()
+    assert json.loads(get(world, path, FULL).plain) == {"latest": "1.0.0"}
+    assert registry.requests(path) == [200, 304], "its name reaches upstream as it came, and is asked for again"
+    registry.publish(name, "1.1.0")
+    age()
+    assert json.loads(get(world, path, FULL).plain) == {"latest": "1.1.0"}
+    registry.failing = True
+    age()
+    reply = get(world, path, FULL)
+    assert (reply.status, reply.cache, json.loads(reply.plain)) == (200, "stale", {"latest": "1.1.0"}), show(reply)
+
+
 @promise("whole")
 def test_what_is_not_there_is_not_kept(world: World, registry: NpmRegistry, numbers: t.Iterator[int]) -> None:
     name = f"absent-{next(numbers)}"
