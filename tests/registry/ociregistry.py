@@ -7,6 +7,7 @@ Source: the OCI distribution specification; the token authentication of the regi
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.server
 import json
@@ -28,6 +29,8 @@ TYPES = {
     DOCKER_MANIFEST: ("docker.container.image.v1+json", "docker.image.rootfs.diff.tar"),
 }
 TOKEN = "a-token-of-the-mirror"
+CREDENTIALS = f"Basic {base64.b64encode(b'reader:secret').decode()}"
+READERS = "a-token-of-a-reader"  # what those credentials win
 DAY = 86400
 
 
@@ -38,8 +41,9 @@ def digest(body: bytes) -> str:
 class OciRegistry(Paths):
     """``tags`` has digests by repository and tag, ``bodies`` all that has a digest, with its media type.
 
-    ``anonymous`` is what it says to those that have no token: ``bearer``, ``basic``, or ``refused`` (tokens need credentials); ``told``
-    has the Authorization headers that came with requests, by path; those of the blob store have ``store/`` before their digest.
+    ``anonymous`` is what it says to those that have no token: ``bearer``, ``basic``, or ``refused`` (tokens need credentials); ``private``
+    are repositories of which only ``CREDENTIALS``, or the token that they win, get anything; ``told`` has the Authorization headers that
+    came with requests, by path; those of the blob store have ``store/`` before their digest.
     ``pause`` is in seconds, between the halves of a blob.
     """
 
@@ -49,6 +53,7 @@ class OciRegistry(Paths):
         self.bodies: dict[str, tuple[bytes, str]] = {}
         self.told: list[tuple[str, str]] = []
         self.anonymous = "bearer"
+        self.private: set[str] = set()
         self.pause = 0.0
         self.server.RequestHandlerClass = type("Handler", (Guarded,), {"registry": self})
         self.store = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Store,), {"registry": self}))
@@ -113,8 +118,9 @@ class Guarded(Handler):
         if self.registry.failing:
             super().do_GET()
         elif path == "token" and self.registry.anonymous != "refused":
-            self.answer(200, {"Content-Type": "application/json"}, json.dumps({"token": TOKEN, "expires_in": 300, "q": query}).encode())
-        elif path == "token" or said != f"Bearer {TOKEN}":
+            told = {"token": READERS if said == CREDENTIALS else TOKEN, "expires_in": 300, "q": query}
+            self.answer(200, {"Content-Type": "application/json"}, json.dumps(told).encode())
+        elif path == "token" or not self.may_read(path, said):
             basic = self.registry.anonymous == "basic"
             how = 'Basic realm="registry"' if basic else f'Bearer realm="http://{self.headers["Host"]}/token",service="registry.test"'
             self.answer(401, {"WWW-Authenticate": how, "Content-Type": "application/json"}, b'{"errors":[{"code":"UNAUTHORIZED"}]}')
@@ -128,6 +134,11 @@ class Guarded(Handler):
             super().do_GET()
 
     do_HEAD = do_GET
+
+    def may_read(self, path: str, said: str) -> bool:
+        readers = {CREDENTIALS, f"Bearer {READERS}"}
+        asked = re.fullmatch(r"v2/(.+)/(?:manifests|tags|blobs)/[^/]+", unquote(path))
+        return said in readers or said == f"Bearer {TOKEN}" and not (asked and asked[1] in self.registry.private)
 
 
 class Store(Handler):

@@ -16,7 +16,7 @@ from pathlib import Path
 import bench
 import pytest
 from bench import World, age, at_once, fetcher, on_the_second, show, until
-from ociregistry import DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST, TOKEN, OciRegistry, digest
+from ociregistry import CREDENTIALS, DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST, READERS, TOKEN, OciRegistry, digest
 from promises import promise, table
 
 MEGABYTE = 1 << 20
@@ -213,6 +213,56 @@ def test_tokens_are_the_mirrors_and_credentials_of_clients_stay_here(world: Worl
     told = {said for _path, said in registry.told}
     assert told == {"", f"Bearer {TOKEN}"}, told
     assert {said for path, said in registry.told if path.startswith("store/")} == {""}, "a blob store has signed its address"
+
+
+def wanted(registry: OciRegistry, image: str, tag: str = "one") -> dict[str, bytes]:
+    """All that a pull of a tag asks for, with what it gets."""
+    named, manifest = parts(registry, image, tag)
+    digests = {f"blobs/{part['digest']}": part["digest"] for part in (manifest["config"], *manifest["layers"])}
+    return {path: registry.bodies[name][0] for path, name in {f"manifests/{tag}": named, f"manifests/{named}": named, **digests}.items()}
+
+
+def stored(mirror: bench.Mirror, image: str, *bodies: bytes) -> list[Path]:
+    """The files of the mirror, and of what fetches for it, in which a repository's name or one of these bodies is."""
+    files = [path for folder in ("cache", "fetchers") for path in (mirror.root / folder).rglob("*") if path.is_file()]
+    return [path for path in files if any(text in path.read_bytes() for text in (f"{image}/".encode(), *bodies))]
+
+
+@promise("closed")
+@table("said", {"credentials": CREDENTIALS, "their token": f"Bearer {READERS}"})
+def test_what_takes_credentials_is_neither_fetched_nor_shared(world: World, registry: OciRegistry, image: str, said: str) -> None:
+    """Who may read a private repository gets nothing of it from the mirror, nor does who asks after that."""
+    pull = wanted(registry, image)
+    registry.private.add(image)
+    for path in pull:
+        assert bench.fetch(("127.0.0.1", registry.port), f"/v2/{image}/{path}", {"Authorization": said}).status in (200, 307), path
+        for headers in {"Authorization": said}, {}:
+            for method in "GET", "HEAD":
+                reply = get(world, f"{image}/{path}", headers, method=method)
+                assert reply.status >= 400 and reply.cache != "hit" and not reply["Docker-Content-Digest"], show(reply)
+                assert method == "HEAD" or list(json.loads(reply.plain)) == ["errors"], show(reply)
+    assert stored(world.mirror, image, *pull.values()) == []
+    registry.private.remove(image)
+    for path, body in pull.items():
+        assert get(world, f"{image}/{path}").body == body, path
+    assert until(lambda: len(stored(world.mirror, image, *pull.values())) >= len(pull), 3), "what is public is found on the disk"
+
+
+@promise("stale")
+def test_what_was_public_is_served_on_once_its_repository_is_private(world: World, registry: OciRegistry, image: str) -> None:
+    """As long as it is stored; what is not stored is not to be had any more."""
+    registry.push(image, "two", b"another layer of " + image.encode())
+    pull = wanted(registry, image)
+    for path, body in pull.items():
+        assert get(world, f"{image}/{path}").body == body, path
+    registry.private.add(image)
+    age()
+    for path, body in pull.items():
+        reply = get(world, f"{image}/{path}")
+        assert (reply.status, reply.body) == (200, body), show(reply)
+    for path in wanted(registry, image, "two").keys() - pull.keys():
+        reply = get(world, f"{image}/{path}")
+        assert reply.status >= 400, show(reply)
 
 
 @promise("stale")
