@@ -20,8 +20,7 @@ registry behind it. To add one:
        pytest tests/behaviour -k set_cookie --break 'proxy_hide_header Set-Cookie;=>'
 
 Sites: ``pypi``; ``brief`` and ``steady`` (lifetimes of 1 s and 3 s); ``tools`` (generic, ``v1.0/...`` never changes, the files of ``pypi``
-are at a declared origin) and ``nightly``
-(the same with a lifetime of 1 s); ``rooted`` (as ``brief``, with a port of its own);
+are at a declared origin) and ``nightly`` (the same with a lifetime of 1 s); ``rooted`` (as ``brief``, with a port of its own);
 ``gone`` and ``hung`` (to take their registry away); ``edges`` (several addresses); ``bare`` (HTML only, no validators, no lifetimes);
 ``relative`` (relative links); ``moving`` (address changes); ``edge`` (one
 address); ``good``, ``turning``, ``selfsigned``, ``expired``, ``wrongname``, ``unknown`` (TLS).
