@@ -1563,6 +1563,7 @@ def test_what_may_change_and_lies_at_another_declared_origin_is_on_the_mirror_to
     for cache in "miss", "hit":
         reply = mirror.get(f"/nightly/latest/{project.name}.tgz")
         assert (reply.status, reply["Location"].partition("?")[0]) == (302, f"/nightly/files{path}"), show(reply)
+        assert reply["Server"] == mirror.get("/")["Server"], "the upstream's own"
         reply = mirror.get(reply["Location"])
         assert good(reply, project.content) and reply.cache == cache, show(reply)
     assert [request["path"] for request in project.asked("files")] == [path]
