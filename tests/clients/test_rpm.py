@@ -26,7 +26,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("behaviour", 
 import bench  # noqa: E402
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import examine  # noqa: E402
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client  # noqa: E402
-from installs import LOG_FLUSH_SECONDS  # noqa: E402
+from installs import HITS, LOG_FLUSH_SECONDS  # noqa: E402
 from node_lab import make_control, write_files  # noqa: E402
 from rpmtree import RpmTree  # noqa: E402
 
@@ -176,7 +176,8 @@ def test_dnf_installs_cold_then_without_upstream_and_then_without_the_mirror(
     tree.asked.clear()
     assert nodes[0].install("demo-app") == "first"
     time.sleep(LOG_FLUSH_SECONDS)
-    served = [line["uri"].removeprefix("/rpm/") for line in mirror.log("^/rpm/") if line["status"] == 200]
+    cold = mirror.log("^/rpm/")
+    served = [line["uri"].removeprefix("/rpm/") for line in cold if line["status"] == 200]
     used = {path for path in served if path.startswith(f"{REPOSITORY}/")}
     packages = {path for path in used if path.endswith(".rpm")}
     assert len(packages) == 2 and {f"{REPOSITORY}/repodata/repomd.xml", f"{REPOSITORY}/repodata/repomd.xml.asc"} <= used
@@ -189,6 +190,10 @@ def test_dnf_installs_cold_then_without_upstream_and_then_without_the_mirror(
     bench.age()
     assert nodes[1].install("demo-app") == "first"
     assert not any(path in packages for path, _status in tree.asked[len(asked) :])
+    time.sleep(LOG_FLUSH_SECONDS)
+    warm = [(line["uri"].removeprefix("/rpm/"), line["status"], line["cache"]) for line in mirror.log("^/rpm/")[len(cold) :]]
+    assert {path for path, _status, _cache in warm} == used and {(status, cache in HITS) for _path, status, cache in warm} == {(200, True)}
+    assert {cache for path, _status, cache in warm if path in packages} == {"HIT"}
     tree.failing = False
 
     tree.asked.clear()
