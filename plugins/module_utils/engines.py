@@ -38,6 +38,11 @@ PAIRS = Limit(
     " one of two was asked for after both had changed, the other does not fit.",
     r"test_a_checksum_fits_though_one_of_both_was_asked_for_alone",
 )
+GENERATIONS = Limit(
+    "generations",
+    "Of an archive of Debian packages without by-hash, InRelease and an index may be of two generations for up to 3 s after it has"
+    " published.",
+)
 ENGINES: dict[str, tuple[Limit, ...]] = {
     "nginx": (
         Limit(
@@ -52,6 +57,7 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
             " for about 10 s, until mirror_min_free has made room.",
         ),
         PAIRS,
+        GENERATIONS,
         Limit(
             "late-blob",
             "Clients that ask for a blob of an image while it is fetched for the first time wait until all of it is there, and one that"
@@ -92,6 +98,7 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
             faults=r"upstream_truncated_close",
         ),
         PAIRS,
+        GENERATIONS,
         # Apache finds damage of a stored header alone, which is a file of its own; Nginx that of the begin of a stored response.
         replace(UNCHECKED, faults=r"stored_heads_overwritten|stored_emptied"),
     ),
