@@ -29,6 +29,14 @@ import bench  # isort: skip
 from gemindex import GemIndex  # isort: skip
 
 PROGRAM = 'require "nearby-demo"; puts NearbyDemo::BASE'
+# What Ruby reads first where it is to find the registry itself, by the name that the mirror alone can resolve.
+NAMES = """require "socket"
+{Socket => :tcp, TCPSocket => :open}.each do |type, way|
+  type.singleton_class.prepend(Module.new do
+    define_method(way) { |host, *rest, **more, &block| super(host.sub("registry.test", "127.0.0.1"), *rest, **more, &block) }
+  end)
+end
+"""
 
 
 class Gems:
@@ -184,6 +192,27 @@ def test_what_is_installed_once_is_installed_again_without_upstream(lab: Lab, no
     assert not [path for path, _status in lab.index.asked[asked:] if path.startswith(("gems/", "quick/"))]
     if client == "bundle":
         assert other.lock == node.lock and f"remote: {lab.upstream}/" in node.lock and lab.url not in node.lock
+
+
+def test_a_lock_file_that_was_made_without_a_mirror_installs_through_one(lab: Lab, node: Node, tmp_path: Path) -> None:
+    node.gemfile()
+    shutil.copy(node.home / "project/Gemfile", tmp_path)
+    (tmp_path / "names.rb").write_text(NAMES)
+    start, asked = len(lab.log()), len(lab.index.asked)
+    ruby(tmp_path, "bundle", "lock", GEM_HOME=f"{tmp_path}/gems", RUBYOPT=f"-r{tmp_path}/names.rb", no_proxy="registry.test")
+    assert len(lab.log()) == start and ("info/nearby-demo", 200) in lab.index.asked[asked:], "not from the registry itself"
+    direct = (tmp_path / "Gemfile.lock").read_text()
+    (node.home / "project/Gemfile.lock").write_text(direct)
+    node.run("bundle", "install", BUNDLE_FROZEN="true")
+    assert node.lock == direct and f"remote: {lab.upstream}/" in direct
+    version = re.findall(r"nearby-base \((\d.*)\)", direct)[0]
+    assert node.run("bundle", "exec", "ruby", "-e", PROGRAM).strip() == version
+    got = {path for path, status, _range in lab.log()[start:] if status == 200}
+    assert {f"gems/nearby-base-{version}.gem", "gems/nearby-demo-1.0.0.gem"} <= got, got
+    other = lab.node()
+    other.gemfile()
+    other.run("bundle", "lock")
+    assert other.lock == direct, "the one that is made through a mirror is the same"
 
 
 def test_the_index_before_the_compact_one_installs_too(lab: Lab, node: Node) -> None:
