@@ -58,13 +58,17 @@ def recap(output: str) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def deployed(**variables: Any) -> Iterator[str]:
-    """The mirror's base URL while it is there; afterwards nothing of it is left. ``variables`` are the role's."""
+def deployed(*within: str, **variables: Any) -> Iterator[str]:
+    """The mirror's base URL while it is there; afterwards nothing of it is left.
+
+    ``variables`` are the role's, and ``within`` is the beginning of a command that the playbook, and so the server, is started by.
+    """
     url = f"http://{variables.get('mirror_fqdn', '127.0.0.1')}:{variables.get('mirror_port', PORT)}"
     assert os.geteuid() == 0, "This deploys a mirror on this machine; run it as root."
     here = [str(folder) for folder in FOLDERS if folder.exists()]
     assert not here, f"A mirror is deployed on this machine already ({here[0]}); take it off first (make clean-quickstart)."
-    result = quickstart(**variables)
+    begun = [*within, *command("quickstart", **SETTINGS | variables)]
+    result = subprocess.run(begun, capture_output=True, text=True, timeout=900, check=False)
     try:
         assert result.returncode == 0, result.stdout + result.stderr
         yield url

@@ -24,10 +24,12 @@ import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 PROJECT = ("flask", "pandas")
 LOG_FLUSH_SECONDS = 1.5  # the mirror writes its logs at least once a second
 HITS = {"HIT", "STALE", "UPDATING", "REVALIDATED"}
+NOWHERE = "http://127.0.0.1:9"  # a proxy that is not there: who has it has no way out but to a mirror on this machine
 
 
 @dataclass
@@ -38,6 +40,11 @@ class Mirror:
     logs: Path = Path("/var/log/nearby-mirror")
     cache: Path = Path("/var/cache/nearby-mirror")
     pid: Path = Path("/run/nearby-mirror/mirror.pid")
+
+    @property
+    def engine(self) -> str:
+        """As its program is called."""
+        return Path("/proc", self.pid.read_text().strip(), "comm").read_text().strip()
 
     @property
     def index_url(self) -> str:
@@ -56,12 +63,13 @@ class Mirror:
             return [json.loads(line) for line in log]
 
     def purge(self) -> None:
-        """Empties the cache. The reload makes the workers let go of files that they have open."""
+        """Empties the cache. Nginx knows what was in it, and has files open, until it is reloaded."""
         for zone in self.cache.iterdir():
-            for entry in zone.iterdir():
+            for entry in zone.iterdir() if zone.is_dir() else ():
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        os.kill(int(self.pid.read_text()), signal.SIGHUP)
-        time.sleep(1)
+        if self.engine == "nginx":
+            os.kill(int(self.pid.read_text()), signal.SIGHUP)
+            time.sleep(1)
 
 
 @dataclass
@@ -101,9 +109,11 @@ class Install:
         ]
 
 
-def clean_environment(home: Path) -> dict[str, str]:
-    """Nothing of this machine's own settings for pip or uv."""
-    return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1"}
+def clean_environment(home: Path, mirror: str) -> dict[str, str]:
+    """Nothing of this machine's own settings for pip or uv, and no way out but to the mirror."""
+    settings = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1"}
+    way_out = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), NOWHERE) | {"no_proxy": urlsplit(mirror).hostname or ""}
+    return settings | way_out
 
 
 def command(client: str, python: Path, index_url: str, project: tuple[str, ...]) -> list[str]:
@@ -130,7 +140,7 @@ def install(mirror: Mirror, client: str, state: str, project: tuple[str, ...] = 
     """One install into a new virtual environment. Raises CalledProcessError where the client fails."""
     with tempfile.TemporaryDirectory(prefix="nearby-install-") as folder:
         home = Path(folder)
-        environment = clean_environment(home)
+        environment = clean_environment(home, mirror.url)
         subprocess.run([sys.executable, "-m", "venv", str(home / "venv")], check=True, env=environment)
         python = home / "venv/bin/python"
         listing = [str(python), "-m", "pip", "list", "--format=json", "--disable-pip-version-check"]

@@ -24,9 +24,9 @@ from pathlib import Path
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils.sites import resolve_sites
 from deploying import playbook
-from installs import HITS, LOG_FLUSH_SECONDS, Mirror
+from installs import HITS, LOG_FLUSH_SECONDS, NOWHERE, Mirror
 from packageurl.validate import DEFINITIONS_BY_TYPE
-from upstreams import NOWHERE, Names, cut_off, mirror_of, reached
+from upstreams import Names, cut_off, mirror_of, reached
 
 # Names with a capital, with a hyphen, of three letters, and of more; one of them needs others.
 PROJECT = {

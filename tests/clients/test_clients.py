@@ -1,53 +1,70 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Real clients against real registries, through a mirror that the collection deploys on this machine for the occasion.
+"""pip and uv against the real PyPI, through a mirror that the collection deploys on this machine for the occasion.
 
-Needs root and the registries. Where one cannot be reached these tests fail, unless NEARBY_SKIP_UNREACHABLE=1 is set.
+They have no way out but the mirror: whatever else they ask goes to a proxy that is not there. The mirror is cut off by a name server
+that no longer knows its upstream. Needs root and the registry. Where one cannot be reached these tests, and the others of this folder,
+fail, unless NEARBY_SKIP_UNREACHABLE=1 is set.
 """
 
 from __future__ import annotations
 
-import os
-import urllib.error
-import urllib.request
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from deploying import CACHE, LOG, RUN, deployed
-from installs import Mirror, install, table
+from ansible_collections.nearby.mirrors.plugins.module_utils.discovery import discover
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
+from ansible_collections.nearby.mirrors.plugins.module_utils.sites import resolve_sites
+from installs import HITS, Mirror, clean_environment, command, install, table
 from packageurl.validate import DEFINITIONS_BY_TYPE
+from upstreams import Names, bodies, cut_off, mirror_of, reached
 
 
 @pytest.fixture(scope="module")
-def registry() -> None:
-    """PyPI answers from here, or the tests say so."""
-    url = DEFINITIONS_BY_TYPE["pypi"].default_repository_url
-    try:
-        urllib.request.urlopen(f"{url}/simple/pip/", timeout=20).close()
-    except (urllib.error.URLError, OSError) as error:
-        if os.environ.get("NEARBY_SKIP_UNREACHABLE") == "1":
-            pytest.skip(f"PyPI cannot be reached ({error})")
-        pytest.fail(f"PyPI cannot be reached ({error}); set NEARBY_SKIP_UNREACHABLE=1 to skip what needs it")
+def urls() -> list[str]:
+    """Where PyPI is, and where its files are."""
+    default = DEFINITIONS_BY_TYPE["pypi"].default_repository_url
+    (site,) = resolve_sites(["pypi"], lambda _type: default, {}, [], 80)
+    reached(f"{site['upstream']}/simple/pip/", "PyPI")
+    return [str(site["upstream"]), *discover(Client(timeout=20), site).origins]
 
 
 @pytest.fixture(scope="module")
-def mirror(registry: None) -> Iterator[Mirror]:
-    with deployed() as url:
-        yield Mirror(url, LOG, CACHE, RUN / "mirror.pid")
+def both(urls: list[str], request: pytest.FixtureRequest) -> Iterator[tuple[Mirror, Names]]:
+    with mirror_of({"type": "pypi"}, urls=urls, mirror_engine=request.param) as both:
+        yield both
 
 
-@pytest.mark.parametrize("client", ["pip", "uv"])
-def test_a_real_project_installs_cold_then_warm(mirror: Mirror, client: str) -> None:
+@pytest.mark.parametrize(("both", "client"), [("nginx", "pip"), ("nginx", "uv"), ("apache", "uv")], indirect=["both"])
+def test_a_real_project_installs_cold_then_warm_then_cut_off(both: tuple[Mirror, Names], client: str) -> None:
+    mirror, names = both
     mirror.purge()
     cold = install(mirror, client, "cold")
     warm = install(mirror, client, "warm")
-    print(table([cold, warm]))
-    for one in (cold, warm):
-        assert len(one.distributions) > 5
+    with cut_off(names, f"{mirror.url}/pypi/simple/never-asked-for/"):
+        away = install(mirror, client, "cut off")
+    print(table([cold, warm, away]))
+    came = {one.state: bodies(mirror, f"{client}, {one.state}", one.access, one.upstream) for one in (cold, warm, away)}
+    assert cold.misses > 0 and cold.upstream_bytes > 1_000_000 and came["cold"]
+    for one in (cold, warm, away):
+        assert len(one.distributions) > 5 and one.distributions == cold.distributions
         assert one.unaccounted() == [], "installed, but not in the mirror's access log"
-        assert all(line["status"] < 500 for line in one.access)
-    assert cold.misses > 0 and cold.upstream_bytes > 1_000_000
-    assert warm.misses == 0
-    artifacts = [line for line in warm.access if "/files/" in line["uri"] and line["status"] != 404]
-    assert artifacts and {line["cache"] for line in artifacts} == {"HIT"}
+    assert all(line["status"] < 500 for line in (*cold.access, *warm.access))
+    for one in (warm, away):
+        assert came[one.state] == [], "fetched from upstream"
+        assert {line["cache"] for line in one.access if line["status"] in (200, 206)} <= HITS, "not from the cache"
+        files = [line for line in one.access if "/files/" in line["uri"] and line["status"] in (200, 206)]
+        assert files and {line["cache"] for line in files} == {"HIT"}
+
+
+@pytest.mark.parametrize("client", ["pip", "uv"])
+def test_they_have_no_other_way_out(urls: list[str], tmp_path: Path, client: str) -> None:
+    wanted = command(client, Path(sys.executable), f"{urls[0]}/simple/", ("--target", str(tmp_path / "got"), "iniconfig"))
+    at_once = {"PIP_RETRIES": "0", "UV_HTTP_RETRIES": "0"}
+    environment = clean_environment(tmp_path, "http://127.0.0.1") | at_once
+    assert subprocess.run(wanted, env=environment, capture_output=True, timeout=120, check=False).returncode != 0
+    assert not list(tmp_path.glob("got/iniconfig*"))

@@ -24,8 +24,8 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.apt import uris
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
 from ansible_collections.nearby.mirrors.plugins.modules.mirror_preflight import own_archives
 from deploying import CONFIG, playbook, quickstart, recap
-from installs import HITS, LOG_FLUSH_SECONDS, Mirror
-from upstreams import NOWHERE, Names, cut_off, mirror_of, reached
+from installs import HITS, LOG_FLUSH_SECONDS, NOWHERE, Mirror
+from upstreams import Names, cut_off, mirror_of, reached
 
 PACKAGES = ["hello", "libstdc++6"]  # one of them has a path that has to be escaped
 SITES = ["debian", "debian-security"]

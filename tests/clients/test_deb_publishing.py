@@ -22,8 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from installs import LOG_FLUSH_SECONDS
-from upstreams import NOWHERE
+from installs import LOG_FLUSH_SECONDS, NOWHERE
 
 import bench  # isort: skip
 from archive import Archive, Suite  # isort: skip

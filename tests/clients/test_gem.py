@@ -22,8 +22,7 @@ import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
 from deploying import playbook
-from installs import LOG_FLUSH_SECONDS
-from upstreams import NOWHERE
+from installs import LOG_FLUSH_SECONDS, NOWHERE
 
 import bench  # isort: skip
 from gemindex import GemIndex  # isort: skip

@@ -20,8 +20,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from installs import HITS, LOG_FLUSH_SECONDS, Mirror
-from upstreams import NOWHERE, Names, cut_off, mirror_of, reached
+from installs import HITS, LOG_FLUSH_SECONDS, NOWHERE, Mirror
+from upstreams import Names, cut_off, mirror_of, reached
 
 # The first of them needs one with capitals in its path, and others of other hosts than their names say.
 MAIN = """package main

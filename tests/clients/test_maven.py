@@ -24,9 +24,9 @@ from urllib.parse import urlsplit
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
-from installs import HITS, LOG_FLUSH_SECONDS, Mirror
+from installs import HITS, LOG_FLUSH_SECONDS, NOWHERE, Mirror
 from packageurl.validate import DEFINITIONS_BY_TYPE
-from upstreams import NOWHERE, Names, cut_off, mirror_of, reached
+from upstreams import Names, cut_off, mirror_of, reached
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "nodes"))
 

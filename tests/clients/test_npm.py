@@ -20,8 +20,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from installs import HITS, LOG_FLUSH_SECONDS, Mirror
-from upstreams import NOWHERE, Names, cut_off, mirror_of, reached
+from installs import HITS, LOG_FLUSH_SECONDS, NOWHERE, Mirror
+from upstreams import Names, cut_off, mirror_of, reached
 
 # A scoped package, one with dependencies, one whose dependencies have none of their own.
 PROJECT = {"name": "demo", "version": "1.0.0", "dependencies": {"@sindresorhus/is": "4.6.0", "chalk": "4.1.2", "isarray": "2.0.5"}}

@@ -35,10 +35,10 @@ import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
 from deploying import CACHE, CONFIG, LOG, RUN, deployed, playbook, quickstart, recap, start
-from installs import HITS, LOG_FLUSH_SECONDS, Mirror
+from installs import HITS, LOG_FLUSH_SECONDS, NOWHERE, Mirror
 from packageurl.validate import DEFINITIONS_BY_TYPE
 from test_golang import go_tool, told
-from upstreams import NOWHERE, until
+from upstreams import until
 
 import bench  # isort: skip
 from ociregistry import OciRegistry  # isort: skip

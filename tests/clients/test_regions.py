@@ -26,14 +26,14 @@ from urllib.parse import urlsplit
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils.sites import resolve_sites
 from deploying import CACHE, LOG, PORT, RUN, deployed, playbook
-from installs import LOG_FLUSH_SECONDS, Mirror
+from installs import LOG_FLUSH_SECONDS, NOWHERE, Mirror
 from packageurl.validate import DEFINITIONS_BY_TYPE
 from test_cargo import PROJECT as CRATE
 from test_cargo import cargo_tool
 from test_golang import MAIN, MOD, go_tool, module_proxy
 from test_npm import PROJECT as PACKAGE
 from test_npm import configured
-from upstreams import NOWHERE, reached
+from upstreams import reached
 
 REGIONS = ("127.0.0.1", "127.0.0.2")
 NAME = "mirror.regions.test"  # of the mirror of each region

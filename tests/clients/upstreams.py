@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import sys
 import urllib.error
@@ -18,13 +19,22 @@ from urllib.parse import urlsplit
 
 import pytest
 from deploying import CACHE, LOG, RUN, deployed
-from installs import Mirror
+from installs import HITS, Mirror
 
 sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("behaviour", "registry")]
 
-from bench import Names, until  # noqa: E402
+from bench import ENGINES, Names, until  # noqa: E402
 
-NOWHERE = "http://127.0.0.1:9"  # a proxy that is not there: who has it has no way out but to a mirror on this machine
+# A fixture `both` takes its mirror's engine so. What costs much is done with the first one alone.
+EACH = pytest.mark.parametrize("both", list(ENGINES), indirect=True)
+FIRST = pytest.mark.parametrize("both", list(ENGINES)[:1], indirect=True)
+OWN_NAMES = """mount --bind "$0" /etc/hosts
+echo hosts: files >"$0.nss"
+mount --bind "$0.nss" /etc/nsswitch.conf
+rm "$0.nss"
+exec "$@"
+"""
+SUMS: list[str] = []  # shown at the end of the run
 
 
 def reached(url: str, registry: str) -> None:
@@ -42,12 +52,14 @@ def mirror_of(*sites: dict[str, Any], urls: list[str], **variables: Any) -> Iter
     """A mirror of these sites, and its name server, which knows the hosts of ``urls`` and no others; ``variables`` are the role's."""
     names = Names()
     hosts = {urlsplit(url).hostname or "": urlsplit(url).port or {"http": 80, "https": 443}[urlsplit(url).scheme] for url in urls}
-    names.table = {
+    names.table = {"localhost": "127.0.0.1"} | {
         host: " ".join({str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
         for host, port in hosts.items()
     }
     try:
-        with deployed(mirror_sites=list(sites), mirror_resolvers=[names.address], **variables) as url:
+        # Apache knows no name server of its own, and has the file that says the same.
+        within = ["unshare", "--mount", "sh", "-ec", OWN_NAMES, str(names.hosts)] if variables.get("mirror_engine") == "apache" else []
+        with deployed(*within, mirror_sites=list(sites), mirror_resolvers=[names.address], **variables) as url:
             yield Mirror(url, LOG, CACHE, RUN / "mirror.pid"), names
     finally:
         names.stop()
@@ -62,6 +74,19 @@ def cut_off(names: Names, unseen: str) -> Iterator[None]:
         yield
     finally:
         names.mode = "answer"
+
+
+def bodies(mirror: Mirror, what: str, access: list[dict], upstream: list[dict]) -> list[str]:
+    """What upstream sent the body of meanwhile; that something is unchanged (304) has none. The run ends with a line of it."""
+    sent = [line for line in upstream if {"200", "206"} & set(re.findall(r"\d+", line["status"]))]
+    size = sum(int(number) for line in sent for number in re.findall(r"\d+", line["bytes"]))
+    unchanged = sum(line["status"].endswith("304") for line in upstream)
+    hits, misses = (sum(line["cache"] in words for line in access) for words in (HITS, {"MISS", "EXPIRED"}))
+    SUMS.append(
+        f"{mirror.engine:<9}{what:<28}{len(access):>5} requests,{hits:>5} hits,{misses:>5} misses; from upstream: "
+        f"{len(sent):>4} bodies,{size / 1e6:>6.1f} MB,{unchanged:>4} unchanged,{len(upstream) - len(sent) - unchanged:>4} others"
+    )
+    return [line["url"] for line in sent]
 
 
 def status(url: str) -> int:
