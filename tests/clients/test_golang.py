@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 import pytest
 from installs import HITS, LOG_FLUSH_SECONDS, NOWHERE, Mirror
-from upstreams import Names, cut_off, mirror_of, reached
+from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, reached
 
 # The first of them needs one with capitals in its path, and others of other hosts than their names say.
 MAIN = """package main
@@ -83,8 +83,8 @@ def upstream() -> str:
 
 
 @pytest.fixture(scope="module")
-def both(upstream: str) -> Iterator[tuple[Mirror, Names]]:
-    with mirror_of({"type": "golang", "upstream": upstream}, urls=[upstream]) as both:
+def both(upstream: str, request: pytest.FixtureRequest) -> Iterator[tuple[Mirror, Names]]:
+    with mirror_of({"type": "golang", "upstream": upstream}, urls=[upstream], mirror_engine=request.param) as both:
         yield both
 
 
@@ -106,7 +106,7 @@ class Build:
 
 @pytest.fixture
 def build(mirror: Mirror, tmp_path: Path) -> Callable[..., Build]:
-    """Builds the project with nothing of go's own left from before: ``build(proxy, sums="")``."""
+    """Builds the project with nothing that go has fetched left from before: ``build(proxy, sums="")``."""
 
     def run(proxy: str, sums: str = "") -> Build:
         folder = tmp_path / f"build-{len(list(tmp_path.iterdir()))}"
@@ -139,7 +139,7 @@ def go(folder: Path, proxy: str, *arguments: str, check: bool = True, **more: st
         "GOENV": "off",
         "GOPATH": str(folder / "path"),
         "GOMODCACHE": str(folder / "modules"),
-        "GOCACHE": str(folder / "cache"),
+        "GOCACHE": str(folder.parent / "compiled"),
         "GOFLAGS": "-mod=mod -modcacherw",
         "GOTOOLCHAIN": "local",
         "GOPROXY": proxy,
@@ -155,6 +155,7 @@ def go(folder: Path, proxy: str, *arguments: str, check: bool = True, **more: st
     return done
 
 
+@EACH
 def test_a_real_project_builds_cold_then_cut_off(both: tuple[Mirror, Names], upstream: str, build: Callable[..., Build]) -> None:
     mirror, names = both
     proxy = f"{mirror.url}/golang"
@@ -167,22 +168,25 @@ def test_a_real_project_builds_cold_then_cut_off(both: tuple[Mirror, Names], ups
     served = {unquote(line["uri"]).removeprefix("/golang/") for line in cold.access if line["status"] == 200 and line["method"] == "GET"}
     assert cold.modules - served == set(), "used, but not in the mirror's access log"
     assert any("!burnt!sushi" in path for path in served) and any(f"sumdb/{told('GOSUMDB')}/lookup/" in path for path in served)
-    assert cold.upstream
+    assert bodies(mirror, "go, cold", cold.access, cold.upstream)
+    warm = build(proxy)
     with cut_off(names, f"{proxy}/example.org/unseen/@v/list"):
-        warm = build(proxy, direct.sums)
+        locked = build(proxy, direct.sums)
         anew = build(proxy)
-    for one in warm, anew:
+    for state, one in {"warm": warm, "cut off, with go.sum": locked, "cut off": anew}.items():
         assert (one.says, one.sums) == (cold.says, direct.sums)
         assert {line["cache"] for line in one.access if line["status"] == 200} <= HITS, "not from the cache"
-        assert all(line["bytes"] in ("", "0") for line in one.upstream), "fetched from upstream"
+        assert bodies(mirror, f"go, {state}", one.access, one.upstream) == [], "fetched from upstream"
         assert one.modules <= served
         assert [path for path in one.modules if path.endswith(".zip")]
 
 
+@FIRST
 def test_go_asks_upstream_itself_where_the_mirror_is_away(upstream: str, build: Callable[..., Build]) -> None:
     assert build(f"{NOWHERE}/golang|{upstream},direct").says == SAYS
 
 
+@FIRST
 @pytest.mark.parametrize(("private", "asked"), [("private.test", False), ("", True)])
 def test_a_private_module_is_not_asked_of_the_mirror(mirror: Mirror, tmp_path: Path, private: str, asked: bool) -> None:
     (tmp_path / "project").mkdir()
