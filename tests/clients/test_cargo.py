@@ -26,7 +26,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.sites import resolv
 from deploying import playbook
 from installs import HITS, LOG_FLUSH_SECONDS, NOWHERE, Mirror
 from packageurl.validate import DEFINITIONS_BY_TYPE
-from upstreams import Names, cut_off, mirror_of, reached
+from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, reached
 
 # Names with a capital, with a hyphen, of three letters, and of more; one of them needs others.
 PROJECT = {
@@ -75,10 +75,10 @@ def upstream() -> str:
 
 
 @pytest.fixture(scope="module")
-def both(upstream: str) -> Iterator[tuple[Mirror, Names]]:
+def both(upstream: str, request: pytest.FixtureRequest) -> Iterator[tuple[Mirror, Names]]:
     with urllib.request.urlopen(f"{upstream}/config.json", timeout=20) as response:
         downloads = json.load(response)["dl"]
-    with mirror_of({"type": "cargo"}, urls=[upstream, downloads.split("{")[0]]) as both:
+    with mirror_of({"type": "cargo"}, urls=[upstream, downloads.split("{")[0]], mirror_engine=request.param) as both:
         yield both
 
 
@@ -145,6 +145,7 @@ def cargo(project: Path, closed: bool, *arguments: str) -> subprocess.CompletedP
     return subprocess.run(command, env=environment, cwd=project, capture_output=True, text=True, timeout=600, check=False)
 
 
+@EACH
 def test_a_real_project_builds_cold_then_cut_off(both: tuple[Mirror, Names], build: Callable[..., Build]) -> None:
     mirror, names = both
     direct = build(False)
@@ -154,15 +155,16 @@ def test_a_real_project_builds_cold_then_cut_off(both: tuple[Mirror, Names], bui
     assert cold.lock == direct.lock, "Cargo.lock holds nothing of the mirror"
     assert cold.says == direct.says == SAYS
     assert cold.unaccounted == set(), "used, but not in the mirror's access log"
-    assert cold.upstream
+    assert bodies(mirror, "cargo, cold", cold.access, cold.upstream)
+    warm = build(True)
     with cut_off(names, f"{mirror.url}/cargo/un/se/unseen"):
         locked = build(True, direct.lock)
         anew = build(True)
-    for one in locked, anew:
+    for state, one in {"warm": warm, "cut off, with a lock": locked, "cut off": anew}.items():
         assert (one.says, one.lock) == (SAYS, direct.lock)
         assert one.unaccounted == set()
         assert {line["cache"] for line in one.access if line["status"] == 200} <= HITS, "not from the cache"
-        assert all(line["bytes"] in ("", "0") for line in one.upstream), "fetched from upstream"
+        assert bodies(mirror, f"cargo, {state}", one.access, one.upstream) == [], "fetched from upstream"
 
 
 def test_without_the_mirror_there_is_no_way_out(tmp_path: Path) -> None:
@@ -173,5 +175,6 @@ def test_without_the_mirror_there_is_no_way_out(tmp_path: Path) -> None:
     assert done.returncode and "127.0.0.1" in done.stderr, done.stderr
 
 
+@FIRST
 def test_a_lock_made_through_the_mirror_builds_without_it(build: Callable[..., Build]) -> None:
     assert build(False, build(True).lock).says == SAYS
