@@ -25,7 +25,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
 from ansible_collections.nearby.mirrors.plugins.modules.mirror_preflight import own_archives
 from deploying import CONFIG, playbook, quickstart, recap
 from installs import HITS, LOG_FLUSH_SECONDS, NOWHERE, Mirror
-from upstreams import Names, cut_off, mirror_of, reached
+from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, reached, validated
 
 PACKAGES = ["hello", "libstdc++6"]  # one of them has a path that has to be escaped
 SITES = ["debian", "debian-security"]
@@ -43,9 +43,9 @@ def archives() -> dict[str, dict]:
 
 
 @pytest.fixture(scope="module")
-def both(archives: dict[str, dict]) -> Iterator[tuple[Mirror, Names]]:
+def both(archives: dict[str, dict], request: pytest.FixtureRequest) -> Iterator[tuple[Mirror, Names]]:
     sites = [{"type": "deb", "name": name} for name in SITES]
-    with mirror_of(*sites, urls=[archive["url"] for archive in archives.values()]) as both:
+    with mirror_of(*sites, urls=[archive["url"] for archive in archives.values()], mirror_engine=request.param) as both:
         yield both
 
 
@@ -128,6 +128,7 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path / "node")
 
 
+@EACH
 def test_a_mirror_of_this_machines_own_archives_is_healthy(both: tuple[Mirror, Names], archives: dict[str, dict]) -> None:
     client = Client(timeout=60)
     report = health.examine(client, both[0].url, upstream=client)
@@ -139,7 +140,10 @@ def test_a_mirror_of_this_machines_own_archives_is_healthy(both: tuple[Mirror, N
         assert {verdicts[name, check][0] for check in ("lag", "indices", "package", "release_hit", "package_hit")} == {"good"}
 
 
-def test_apt_updates_and_downloads_cold_then_cut_off(both: tuple[Mirror, Names], node: Node, tmp_path: Path) -> None:
+@EACH
+def test_apt_updates_and_downloads_cold_then_cut_off(
+    both: tuple[Mirror, Names], archives: dict[str, dict], node: Node, tmp_path: Path
+) -> None:
     mirror, names = both
     node.configure(configure_mirrors_url=mirror.url)
     mirror.purge()
@@ -147,15 +151,20 @@ def test_apt_updates_and_downloads_cold_then_cut_off(both: tuple[Mirror, Names],
     assert cold.asked == sorted(mirror.url + line["uri"] for line in cold.access), "each file came through the mirror, and is in its log"
     assert {line["status"] for line in cold.access} <= {200, 304}
     assert sum("/by-hash/" in url for url in cold.asked) >= len(SITES) and sum(url.endswith(".deb") for url in cold.asked) == len(PACKAGES)
-    assert cold.upstream
+    assert bodies(mirror, "apt, cold", cold.access, cold.upstream)
+    warm = node.install(mirror, tmp_path / "warm")
     with cut_off(names, f"{mirror.url}/debian/unseen"):
-        warm = node.install(mirror, tmp_path / "warm")
-    assert warm.asked == sorted(mirror.url + line["uri"] for line in warm.access) == cold.asked
-    assert {line["cache"] for line in warm.access} <= HITS, "not from the cache"
-    assert all(line["bytes"] in ("", "0") for line in warm.upstream), "fetched from upstream"
-    print(f"{len(cold.asked)} files, {sum(line['bytes'] for line in warm.access)} bytes")
+        away = node.install(mirror, tmp_path / "away")
+    releases = [f"{archive['url']}/dists/{suite}/InRelease" for archive in archives.values() for suite in archive["suites"]]
+    again = {url for url in releases if not validated(url)}
+    for state, one, anew in ("warm", warm, again), ("cut off", away, set()):
+        assert one.asked == sorted(mirror.url + line["uri"] for line in one.access) == cold.asked
+        assert set(bodies(mirror, f"apt, {state}", one.access, one.upstream)) <= anew, "fetched from upstream"
+        old = [line for line in one.access if not anew or not line["uri"].endswith("/InRelease")]
+        assert {line["cache"] for line in old} <= HITS, "not from the cache"
 
 
+@FIRST
 def test_apt_goes_on_to_the_archive_where_the_mirror_is_away(both: tuple[Mirror, Names], node: Node, tmp_path: Path) -> None:
     """The node is baked for a mirror at an address where nobody answers."""
     mirror = both[0]
@@ -165,6 +174,7 @@ def test_apt_goes_on_to_the_archive_where_the_mirror_is_away(both: tuple[Mirror,
     assert not run.access and run.asked and not any("127.0.0.1" in url for url in run.asked)
 
 
+@FIRST
 def test_apt_goes_on_to_the_archive_where_the_mirror_has_no_way_out(both: tuple[Mirror, Names], node: Node, tmp_path: Path) -> None:
     mirror, names = both
     node.configure(configure_mirrors_url=mirror.url)
@@ -174,6 +184,7 @@ def test_apt_goes_on_to_the_archive_where_the_mirror_has_no_way_out(both: tuple[
     assert {line["status"] for line in run.access} <= {502, 504} and len([url for url in run.asked if mirror.url in url]) == len(run.access)
 
 
+@FIRST
 def test_apt_of_another_release(both: tuple[Mirror, Names], archives: dict[str, dict], tmp_path: Path) -> None:
     """The other release that nodes may have: its root is made through the mirror, configured as an image, and updated in there."""
     mirror, url = both[0], archives["debian"]["url"]
@@ -191,6 +202,7 @@ def test_apt_of_another_release(both: tuple[Mirror, Names], archives: dict[str, 
     assert (root / "etc/apt/sources.list").read_text() == f"deb mirror+file:/etc/apt/mirrors/nearby-debian.list {release} main\n"
 
 
+@FIRST
 def test_what_upstream_lacks_is_refused_before_anything_is_changed(both: tuple[Mirror, Names], archives: dict[str, dict]) -> None:
     before = (CONFIG / "current").readlink()
     for site, sentence in (
@@ -202,6 +214,7 @@ def test_what_upstream_lacks_is_refused_before_anything_is_changed(both: tuple[M
         assert recap(refused.stdout)["changed"] == 0 and (CONFIG / "current").readlink() == before
 
 
+@FIRST
 def test_sources_are_as_they_were_once_they_are_put_back(both: tuple[Mirror, Names], node: Node) -> None:
     before = node.files()
     node.configure(configure_mirrors_url=both[0].url)

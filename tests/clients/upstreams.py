@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from deploying import CACHE, LOG, RUN, deployed
+from deploying import CACHE, LOG, RUN, deployed, playbook
 from installs import HITS, Mirror
 
 sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("behaviour", "registry")]
@@ -87,6 +87,29 @@ def bodies(mirror: Mirror, what: str, access: list[dict], upstream: list[dict]) 
         f"{len(sent):>4} bodies,{size / 1e6:>6.1f} MB,{unchanged:>4} unchanged,{len(upstream) - len(sent) - unchanged:>4} others"
     )
     return [line["url"] for line in sent]
+
+
+def validated(url: str) -> bool:
+    """Whether upstream can say of what is there that it is unchanged; where it gives no validator, or is asked through what takes them out,
+    each revalidation has a body."""
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return bool(answer.headers["ETag"] or answer.headers["Last-Modified"])
+
+
+def written(mirror: Mirror, home: Path) -> Path:
+    """The home of a user whose clients the role configure_mirrors has pointed at the mirror."""
+    home.mkdir()
+    scope = {"configure_mirrors_scope": "user", "configure_mirrors_home": str(home), "configure_mirrors_required": True}
+    here = {"nearby_hosts": "localhost", "ansible_connection": "local"}
+    done = playbook("nodes", configure_mirrors_url=mirror.url, **scope, **here)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return home
+
+
+def environment_of(home: Path) -> dict[str, str]:
+    """The variables that the role has written for that user."""
+    lines = (home / ".config/nearby-mirrors/environment").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
 def status(url: str) -> int:
