@@ -1,11 +1,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""skopeo, podman, containerd, dockerd and buildkitd against a registry of images, Debian's docker-registry, through a mirror that is
-deployed on this machine.
+"""skopeo, podman, buildah, containerd, dockerd and buildkitd against a registry of images, Debian's docker-registry, through a mirror
+that is deployed on this machine.
 
 Images have a name that the mirror alone knows the registry's address of, so that there is no way to it but the mirror. Each client
-begins with an empty store. Needs root, docker-registry, skopeo, podman, containerd, dockerd, runc, go and the Go module proxy.
+begins with an empty store. Needs root, docker-registry, skopeo, podman, buildah, containerd, dockerd, runc, go and the Go module proxy.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Upstream:
 
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
-    for tool in "docker-registry", "skopeo", "podman", "containerd", "dockerd":
+    for tool in "docker-registry", "skopeo", "podman", "buildah", "containerd", "dockerd":
         assert shutil.which(tool), f"{tool} is not installed; run make host"
     upstream = Upstream(tmp_path_factory.mktemp("upstream"), free_port())
     upstream.start()
@@ -242,11 +242,15 @@ def skopeo(home: Path) -> bytes:
     return gzip.decompress(max((home / "image").iterdir(), key=lambda path: path.stat().st_size).read_bytes())
 
 
-def podman(home: Path) -> bytes:
-    store = ["podman", f"--root={home}/root", f"--runroot={home}/run", "--storage-driver=vfs"]
+def podman(home: Path, program: str = "podman") -> bytes:
+    store = [program, f"--root={home}/root", f"--runroot={home}/run", "--storage-driver=vfs"]
     run(*store, "pull", "--quiet", f"{REGISTRY}/{IMAGE}:latest", home=home)
     (found,) = home.glob("root/vfs/dir/*/payload")
     return found.read_bytes()
+
+
+def buildah(home: Path) -> bytes:
+    return podman(home, "buildah")
 
 
 @contextlib.contextmanager
@@ -343,7 +347,7 @@ def test_containerd_asks_the_registry_where_the_mirror_is_away(mirror: Mirror, u
 
 
 @pytest.mark.timeout(1200)  # buildkitd is compiled
-@pytest.mark.parametrize("pull", [skopeo, podman, containerd, dockerd, buildkitd])
+@pytest.mark.parametrize("pull", [skopeo, podman, buildah, containerd, dockerd, buildkitd])
 def test_pulls_cold_and_then_without_upstream(
     mirror: Mirror, upstream: Upstream, home: Callable[[], Path], pull: Callable[[Path], bytes]
 ) -> None:
