@@ -3,8 +3,8 @@
 
 """go against the real module proxy and the real checksum database, through a mirror that is deployed on this machine.
 
-Go has no way out but the mirror: whatever else it asks goes to a proxy that is not there. The mirror is cut off by a name
-server that no longer knows its upstream. Needs root, go and the registry.
+Go reads what the role configure_mirrors wrote, and has no way out but the mirror: whatever else it asks goes to a proxy that is not
+there. The mirror is cut off by a name server that no longer knows its upstream. Needs root, go and the registry.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 import pytest
 from installs import HITS, LOG_FLUSH_SECONDS, NOWHERE, Mirror
-from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, reached
+from upstreams import EACH, FIRST, Names, bodies, cut_off, environment_of, mirror_of, reached, written
 
 # The first of them needs one with capitals in its path, and others of other hosts than their names say.
 MAIN = """package main
@@ -132,7 +132,8 @@ def build(mirror: Mirror, tmp_path: Path) -> Callable[..., Build]:
 
 def go(folder: Path, proxy: str, *arguments: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
     """The go command in the project, with no settings of this machine's, and with no way out but to a mirror on it."""
-    way_out = {} if "127.0.0.1" not in proxy or "https:" in proxy else {"HTTPS_PROXY": NOWHERE, "HTTP_PROXY": NOWHERE}
+    closed = proxy.startswith("http://127.0.0.1") and not proxy.startswith(NOWHERE)
+    way_out = {"HTTPS_PROXY": NOWHERE, "HTTP_PROXY": NOWHERE} if closed else {}
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -156,9 +157,11 @@ def go(folder: Path, proxy: str, *arguments: str, check: bool = True, **more: st
 
 
 @EACH
-def test_a_real_project_builds_cold_then_cut_off(both: tuple[Mirror, Names], upstream: str, build: Callable[..., Build]) -> None:
+def test_a_real_project_builds_cold_then_cut_off(
+    both: tuple[Mirror, Names], upstream: str, build: Callable[..., Build], tmp_path: Path
+) -> None:
     mirror, names = both
-    proxy = f"{mirror.url}/golang"
+    proxy = environment_of(written(mirror, tmp_path / "home"))["GOPROXY"]
     direct = build(upstream)
     assert not direct.access and direct.sums.count("\n") >= 10
     mirror.purge()
@@ -170,7 +173,7 @@ def test_a_real_project_builds_cold_then_cut_off(both: tuple[Mirror, Names], ups
     assert any("!burnt!sushi" in path for path in served) and any(f"sumdb/{told('GOSUMDB')}/lookup/" in path for path in served)
     assert bodies(mirror, "go, cold", cold.access, cold.upstream)
     warm = build(proxy)
-    with cut_off(names, f"{proxy}/example.org/unseen/@v/list"):
+    with cut_off(names, f"{mirror.url}/golang/example.org/unseen/@v/list"):
         locked = build(proxy, direct.sums)
         anew = build(proxy)
     for state, one in {"warm": warm, "cut off, with go.sum": locked, "cut off": anew}.items():
