@@ -80,7 +80,7 @@ def bodies(mirror: Mirror, what: str, access: list[dict], upstream: list[dict]) 
     """What upstream sent the body of meanwhile; that something is unchanged (304) has none. The run ends with a line of it."""
     sent = [line for line in upstream if {"200", "206"} & set(re.findall(r"\d+", line["status"]))]
     size = sum(int(number) for line in sent for number in re.findall(r"\d+", line["bytes"]))
-    unchanged = sum(line["status"].endswith("304") for line in upstream)
+    unchanged = sum(line["status"].endswith("304") for line in upstream if line not in sent)
     hits, misses = (sum(line["cache"] in words for line in access) for words in (HITS, {"MISS", "EXPIRED"}))
     SUMS.append(
         f"{mirror.engine:<9}{what:<28}{len(access):>5} requests,{hits:>5} hits,{misses:>5} misses; from upstream: "
