@@ -50,6 +50,8 @@ def reached(url: str, registry: str) -> None:
 @contextlib.contextmanager
 def mirror_of(*sites: dict[str, Any], urls: list[str], **variables: Any) -> Iterator[tuple[Mirror, Names]]:
     """A mirror of these sites, and its name server, which knows the hosts of ``urls`` and no others; ``variables`` are the role's."""
+    if variables.get("mirror_engine") == "apache" and Path("/run/systemd/system").is_dir():
+        pytest.skip("systemd starts the server where it sees the machine's own names, and is not cut off by this test's")
     names = Names()
     hosts = {urlsplit(url).hostname or "": urlsplit(url).port or {"http": 80, "https": 443}[urlsplit(url).scheme] for url in urls}
     names.table = {"localhost": "127.0.0.1"} | {
