@@ -317,8 +317,12 @@ def resolve_site(
     for route in routes:
         route["prefix"] = route["prefix"] and route["path"] not in matched
         route["id"] = identity(route, lifetime)
-        for redirect in route["redirects"]:  # where it leads, as a whole URL
-            redirect["place"] = (origin_of(route["target"]) if redirect["from"].startswith("/") else "") + redirect["from"]
+        route["redirects"] = [  # and where it leads, as a whole URL
+            {**redirect, "from": spelling, "place": place + redirect["from"]}
+            for redirect in route["redirects"]
+            for place in [origin_of(route["target"]) if redirect["from"].startswith("/") else ""]
+            for spelling in ([redirect["from"]] if place else spellings(redirect["from"]))
+        ]
     offered = site.get("representations", discovered.get("representations", known))
     return {
         "name": name,

@@ -201,6 +201,19 @@ def test_a_redirect_to_a_declared_origin_is_followed_by_the_mirror(world: World,
 
 
 @promise("http")
+@table("location", {"beside it": "download", "signed": "download?of=a%2Fb%3D"})
+def test_a_redirect_may_name_what_lies_beside_it(world: World, index: CrateIndex, crate: str, location: str) -> None:
+    path = index.crates.path(crate, "1.0.0")
+    asked = path.replace("download", "asked")
+    index.crates.moved[asked] = location
+    first = get(world, f"files/{asked}")
+    assert (first.status, first.body) == (200, index.crates.bodies[crate, "1.0.0"]), show(first)
+    assert index.crates.requests(path.replace("download", location))
+    index.crates.failing = True
+    assert get(world, f"files/{asked}").cache == "hit"
+
+
+@promise("http")
 def test_head_of_a_file_that_lies_elsewhere(world: World, index: CrateIndex, crate: str) -> None:
     """All of it is fetched and stored where the engine cannot ask for less, and never in part."""
     path, whole = index.crates.path(crate, "1.0.0"), index.crates.bodies[crate, "1.0.0"]

@@ -93,6 +93,17 @@ def test_tarballs_are_on_the_mirror(world: World, registry: NpmRegistry, package
 
 
 @promise("links")
+@pytest.mark.parametrize("origin", ["http://tarballs.test", "http://tarballs.test:80"])
+def test_a_document_that_lies_at_a_declared_origin(world: World, registry: NpmRegistry, package: str, origin: str) -> None:
+    """With its scheme's own port written out it is the same origin (RFC 9110, 4.2.3)."""
+    registry.moved[package] = f"{origin}/there"
+    reply = get(world, package)
+    assert (reply.status, reply["Location"].removeprefix(f"http://mirror.test:{world.mirror.address[1]}")) == (302, "/npm/files/there"), (
+        show(reply)
+    )
+
+
+@promise("links")
 def test_a_manifest(world: World, registry: NpmRegistry, package: str) -> None:
     reply = get(world, f"{package}/1.0.0", FULL)
     assert json.loads(reply.plain)["dist"]["tarball"].startswith("http://mirror.test:"), show(reply)

@@ -282,7 +282,9 @@ def test_crates_that_are_beside_or_below_the_index_are_files():
         "https://index.example.org/cargo/dl/a/1.0.0/download",
     )
     (files,) = (route for route in site["routes"] if route["name"] == "files")
-    assert next(pair["to"] for pair in files["redirects"] if pair["from"] == "https://index.example.org/") == "/cargo/files/"
+    for origin in "https://index.example.org/", "https://index.example.org:443/":
+        pair = next(pair for pair in files["redirects"] if pair["from"] == origin)
+        assert (pair["to"], pair["place"]) == ("/cargo/files/", "https://index.example.org/")
 
 
 @pytest.mark.parametrize(
