@@ -24,9 +24,10 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .health import examine
-from .host import lives, running_pid
+from .host import can_listen, lives, running_pid
 from .http import Client, HttpError
 
 CONFIGURATION, ENGINE, UNIT = "mirror.conf", "engine.json", "nearby-mirror.service"
@@ -48,7 +49,8 @@ class Refused(Exception):
 class Engine:
     """How a server is run, as a release's engine.json has it. To an argument list is added which configuration it is about.
 
-    `trial` runs in the foreground. `reload` and `stop` (gracefully) are names of signals to the process in `pid_path`.
+    `trial` runs in the foreground. `reload` and `stop` (gracefully) are names of signals to the process in `pid_path`. `listen` has
+    the addresses and ports that clients reach it at.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Engine:
     url: str
     pid_path: str
     log_path: str
+    listen: Sequence[Sequence[Any]] = ()
 
     @classmethod
     def of(cls, files: Mapping[str, str]) -> Engine:
@@ -505,6 +508,7 @@ class Deploy:
             # The one in force has had its trial; it is to run again, whatever its upstreams do now.
             if self.before != self.name:
                 self.try_out()
+            self.check_ports(old)
             problem = detached(self.commit)
             if problem:
                 raise Refused(problem)
@@ -520,6 +524,14 @@ class Deploy:
         problem = run([*self.engine.check, os.path.join(self.folder, CONFIGURATION)])
         if problem:
             raise Refused(explain(self.engine.name, problem))
+
+    def check_ports(self, old: Engine | None) -> None:
+        """Whether somebody has taken a port since the host was looked at: Nginx refuses a reload that cannot have it, Apache ends."""
+        if old and old.pid and old.listen:
+            for address, port in self.engine.listen:
+                own = any([host, port] in old.listen for host in (address, "::"))  # Apache's :: is for both kinds
+                if not own and not can_listen(address, port):
+                    raise Refused(f"Port {port} on {address} was taken while the release was on trial; nothing was changed")
 
     @property
     def trial_folder(self) -> str:
@@ -582,7 +594,7 @@ class Deploy:
         """Swap, run, probe; and back, where there is a way back. Returns what is wrong, and what is in force then."""
         old, log = self.previous, self.engine.log()
         problem = self.enforce(self.name, self.engine, old)
-        if not problem and not until(lambda: self.answers, self.answer_seconds):
+        if not problem and not self.comes(self.engine, self.name):
             problem = f"{self.engine.url} does not answer with the new release{log.fault()}"
         problem = problem or self.health(self.engine.url, log)
         if not problem:
@@ -596,9 +608,20 @@ class Deploy:
                 os.unlink(self.releases.link)
             return f"The release was taken back, and there is none from before: {problem}"
         again = self.enforce(self.before, old, self.engine)
-        if again or not until(lambda: release_at(old.url) == self.before, self.answer_seconds):
+        if again or not self.comes(old, self.before):
             return f"The release failed: {problem}; and the one before it, {self.before}, does not come back: {again or 'no answer'}"
         return f"The release was taken back, and the one before it, {self.before}, is in force again: {problem}"
+
+    def comes(self, engine: Engine, name: str) -> bool:
+        """Whether the server answers with a release in time. One that has ended since a second is not waited for: each is an outage."""
+        lived = time.monotonic()
+
+        def decided() -> bool:
+            nonlocal lived
+            lived = time.monotonic() if engine.pid else lived
+            return release_at(engine.url) == name or time.monotonic() - lived > 1
+
+        return until(decided, self.answer_seconds) and release_at(engine.url) == name
 
     def enforce(self, name: str, engine: Engine, other: Engine | None) -> str:
         """Have the server run that release, whoever ran before; what went wrong."""

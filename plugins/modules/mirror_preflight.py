@@ -107,6 +107,11 @@ free:
   description: Bytes that are free on the filesystem of the cache, or that the cache takes there and would give back.
   type: int
   returned: always
+limits:
+  description: What the engine does not do, by name.
+  type: list
+  elements: str
+  returned: always
 """
 
 import glob
@@ -121,7 +126,7 @@ from collections.abc import Mapping
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.apt import SOURCES, archives
-from ..module_utils.engines import refusals
+from ..module_utils.engines import ENGINES, refusals
 from ..module_utils.host import can_listen, cannot_hold, free_bytes, has_address, listeners, running_pid, used_bytes
 
 FLIGHT = 80 << 20  # what the configuration's cache `flight` may take, and what it leaves free
@@ -262,6 +267,7 @@ def main() -> None:
     free = free_bytes(module.params["cache_path"]) + used_bytes(module.params["cache_path"])
     result = {"changed": False, "running": bool(own_pid), "free": free, "ca_sha256": sha256(module.params["ca_path"])}
     result["archives"] = own_archives()
+    result["limits"] = [limit.key for limit in ENGINES.get(module.params["engine"], ())]
     found = problems(module.params, own_pid, free)
     if found:
         module.fail_json(msg=" ".join(found), **result)

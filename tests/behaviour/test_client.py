@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import resource
 import socket
@@ -282,9 +283,10 @@ def test_what_a_client_says_of_its_way_leads_no_redirect_astray(mirror: Mirror, 
 def held(mirror: Mirror, count: int, request: bytes) -> t.Iterator[list[socket.socket]]:
     """So many connections that have sent this and stay open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < count + 500:
+    wanted = max(soft, count + 500)
+    if hard < wanted and os.geteuid():
         pytest.skip(f"this user may open {hard} files")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count + 500), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))
     with contextlib.ExitStack() as stack:
         connections = []
         for _number in range(count):
@@ -304,8 +306,9 @@ def held(mirror: Mirror, count: int, request: bytes) -> t.Iterator[list[socket.s
     },
 )
 def test_half_open_requests_block_nobody(mirror: Mirror, fresh: Make, sent: bytes) -> None:
+    """So many take a stock Nginx down, and one that has only raised its limits fails none of 20 others."""
     projects = [fresh() for _number in range(20)]
-    with held(mirror, 2500, sent):
+    with held(mirror, 8000, sent):
         replies = [mirror.get(project.index, timeout=5) for project in projects]
         assert all(good(reply, project.page(HTML)) for reply, project in zip(replies, projects, strict=True))
         assert max(reply.seconds for reply in replies) < 4, "pip gives up after 15 s"

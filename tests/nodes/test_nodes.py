@@ -334,6 +334,10 @@ REFUSED = {
         "/etc/maven/settings.xml is not well-formed XML (",
     ),
     "required": ({"configure_mirrors_url": DEAD, "configure_mirrors_required": True}, "The mirror cannot be used: GET"),
+    "required-info": (
+        {"configure_mirrors_info": {"pypi": {"url": DEAD + "/index/internal/simple"}}, "configure_mirrors_required": True},
+        "The mirror cannot be used: GET http://127.0.0.1:1/index/internal/simple/pip/ failed",
+    ),
 }
 ODD = {"odd-pip-conf": ("etc/pip.conf", "cert = /etc/ssl/our.pem\n"), "odd-settings": ("etc/maven/settings.xml", "<settings>\n")}
 

@@ -4,8 +4,8 @@
 
     fake_engine.py check|start|trial CONFIGURATION
 
-The configuration is JSON: {"port", "pid", "release", "health" (what /health says; "dead": it does not start; "ill": its error
-log says why), "refuse" (what the checker says)}.
+The configuration is JSON: {"port", "pid", "release", "health" (what /health says; "dead": it does not start, and ends when it
+is to reload that, as Apache does; "ill": its error log says why), "refuse" (what the checker says)}.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def reload(_signal: int, _frame: object) -> None:
     global settings
     settings = json.loads(path.read_text())
+    if settings["health"] == "dead":
+        os._exit(1)
 
 
 def stop(_signal: int, _frame: object) -> None:

@@ -41,7 +41,15 @@ class Host:
             (root / engine).symlink_to(sys.executable)
 
     def deploy(
-        self, text: str, engine: str = "alpha", refuse: str = "", health: str = "ok", trial: str = "ok", start: tuple = (), **options
+        self,
+        text: str,
+        engine: str = "alpha",
+        refuse: str = "",
+        health: str = "ok",
+        trial: str = "ok",
+        start: tuple = (),
+        listen: list | None = None,
+        **options,
     ) -> Deploy:
         command = [str(self.root / engine), str(SCRIPT)]
         described = {
@@ -53,6 +61,7 @@ class Host:
             "url": self.url,
             "pid_path": str(self.root / "run/mirror.pid"),
             "log_path": str(self.root / "log"),
+            "listen": listen or [["127.0.0.1", self.port]],
         }
         served = {"port": self.port, "pid": described["pid_path"], "release": "@RELEASE@", "health": health, "refuse": refuse}
         tried = {**served, "port": 0, "pid": "@TRIAL@/run/mirror.pid", "health": trial}
@@ -159,6 +168,25 @@ def test_what_fails_in_force_is_taken_back(host: Host, engine: str) -> None:
     assert host.served() == host.releases.current == first
     assert host.kept() == {first}
     assert host.deploy("first")() is False
+
+
+def test_one_that_ends_in_a_reload_is_not_waited_for(host: Host) -> None:
+    host.deploy("first")()
+    first, began = host.served(), time.monotonic()
+    with pytest.raises(Refused, match=f"the one before it, {first}, is in force again: {host.url} does not answer"):
+        host.deploy("second", health="dead", answer_seconds=60.0)()
+    assert host.served() == first and time.monotonic() - began < 10
+
+
+def test_a_port_that_was_taken_during_the_trial_is_told_before_the_swap(host: Host) -> None:
+    host.deploy("first")()
+    first, pid = host.served(), host.pid
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Refused, match=f"^Port {port} on 127.0.0.1 was taken while the release was on trial; nothing was changed$"):
+            host.deploy("second", listen=[["127.0.0.1", host.port], ["127.0.0.1", port]])()
+        assert (host.served(), host.pid, host.kept()) == (first, pid, {first})
+    assert host.deploy("second", listen=[["127.0.0.1", host.port], ["127.0.0.1", port]])() is True
 
 
 def test_what_does_not_start_in_force_is_taken_back(host: Host) -> None:
