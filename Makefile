@@ -24,7 +24,7 @@ DOCKERD := $(addprefix docker.,io)
 # Of the quickstart's mirror.
 PORT := 8080
 
-.PHONY: help setup setup-test host quickstart clean-quickstart test test-table test-rest test-fast fast-nginx fast-apache fast-rest fast-nodes benchmark faults reference build clean
+.PHONY: help setup setup-test host quickstart clean-quickstart test test-table test-rest test-machine test-containers test-fast fast-nginx fast-apache fast-rest fast-nodes benchmark faults reference build clean
 
 help: ## what can be made
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
@@ -63,7 +63,7 @@ clean-quickstart: setup ## take off all that quickstart put on this machine (roo
 
 test: setup-test host ## everything: lint, unit, static, behaviour, protocols, nodes, scrub, deploy, clients, quickstart, molecule (root)
 	$(MAKE) -j2 -Oline test-table test-rest
-	$(BIN)/nox -s scrub deploy clients quickstart molecule
+	$(MAKE) -j2 -Oline test-machine test-containers
 
 # The table mostly waits, and its rows are timed; the others mostly compute, and give way to it.
 test-table:
@@ -71,6 +71,13 @@ test-table:
 
 test-rest:
 	nice $(BIN)/nox -s lint unit static nodes
+
+# One mirror at a time on this machine itself, while others are in containers.
+test-machine:
+	$(BIN)/nox -s deploy clients
+
+test-containers:
+	$(BIN)/nox -s scrub quickstart molecule
 
 test-fast: setup-test ## what needs neither root nor containers, but for the rows of the table that mostly wait
 	tests/host-packages nginx apache2 faketime
