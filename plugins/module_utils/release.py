@@ -38,6 +38,7 @@ COMMAND_SECONDS = 120
 ANSWER_SECONDS = 15  # until a server that was started or reloaded answers with its new release
 # Downloads under way when the engine is changed may take so long. Nobody is answered meanwhile, and pip asks again for longer.
 DRAIN_SECONDS = 5
+ENDED_SECONDS = 3  # for which there has been no process, after which none is waited for
 PR_SET_PDEATHSIG = 1
 
 
@@ -239,7 +240,7 @@ def run(command: Sequence[str]) -> str:
 
 def explain(engine: str, output: str) -> str:
     """A checker's refusal, as one sentence without a full stop."""
-    lacking = re.search(r'unknown directive "([^"]+)"', output)
+    lacking = re.search(r"""(?:unknown directive|Invalid command) ["']([^"']+)""", output)
     if lacking:
         return f"This host's {engine} does not know the directive {lacking[1]}, so its package lacks a module that the mirror needs"
     lacking = re.search(r"[Cc]annot load \S*?(mod_\w+)", output)
@@ -613,13 +614,13 @@ class Deploy:
         return f"The release was taken back, and the one before it, {self.before}, is in force again: {problem}"
 
     def comes(self, engine: Engine, name: str) -> bool:
-        """Whether the server answers with a release in time. One that has ended since a second is not waited for: each is an outage."""
+        """Whether the server answers with a release in time; one that has ended is not waited for."""
         lived = time.monotonic()
 
         def decided() -> bool:
             nonlocal lived
             lived = time.monotonic() if engine.pid else lived
-            return release_at(engine.url) == name or time.monotonic() - lived > 1
+            return release_at(engine.url) == name or time.monotonic() - lived > ENDED_SECONDS
 
         return until(decided, self.answer_seconds) and release_at(engine.url) == name
 

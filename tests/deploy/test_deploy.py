@@ -358,8 +358,7 @@ def test_a_module_that_the_package_lacks_is_named(mirror: str, site: dict, engin
     described = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__mirror_engines"][engine]
     program = " ".join(described["check"])
     described["check"] = ["/bin/sh", "-c", f'sed s/{directive}/NoSuchThing/ "$0" > "$0.other"; exec {program} "$0.other"']
-    name = {"apache": "apache2"}.get(engine, engine)
-    sentence = f"This host's {name} does not know the directive NoSuchThing, so its package lacks a module that the mirror needs."
+    sentence = f"This host's {engine} does not know the directive NoSuchThing, so its package lacks a module that the mirror needs."
     refused(mirror, {"mirror_sites": [site], "mirror_engine": engine, "__mirror_engine": described}, sentence)
 
 
@@ -410,7 +409,7 @@ def test_a_release_that_fails_in_force_is_taken_back(mirror: str, site: dict, en
     assert deploy.returncode != 0
     assert f"the one before it, {before['current']}, is in force again" in output, output
     print(f"{engine}: {len(lost)} lost in {max(lost, default=0) - min(lost, default=0):.2f} s")
-    assert bool(lost) == (engine == "apache") and (not lost or lost[-1] - lost[0] < 3)
+    assert bool(lost) == (engine == "apache") and (not lost or lost[-1] - lost[0] < 8)
     if log.is_dir():
         log.rmdir()
         aside.rename(log)

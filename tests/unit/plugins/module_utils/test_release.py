@@ -432,6 +432,10 @@ def test_a_lock_that_was_removed_meanwhile_is_made_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "sentence"),
     [
+        (
+            "AH00526: Syntax error on line 4 of /x:\nInvalid command 'Substitute', perhaps misspelled or defined by a module not",
+            "This host's web does not know the directive Substitute, so its package lacks",
+        ),
         ('nginx: [emerg] unknown directive "slice" in /x:3', "This host's web does not know the directive slice, so its package lacks"),
         ("apache2: Cannot load /usr/lib/apache2/modules/mod_x.so into server: ...", "This host's web has no mod_x, a module"),
         ("line 3:\n  no", "web refuses the configuration: line 3: no"),
