@@ -126,11 +126,6 @@ class Packages(Archive):
     def found(self, name: str) -> bytes:
         return self.workshop.package(int(name.split("_")[1]))
 
-    def further(self, path: str, body: bytes) -> dict[str, str]:
-        """When an InRelease was last modified, which apt asks by."""
-        told = re.search(rb"(?m)^Date: (.+) UTC$", body)
-        return {"Last-Modified": f"{told[1].decode()} GMT"} if told else {}
-
 
 def path(generation: int) -> str:
     return f"pool/main/d/demo/demo_{generation}_all.deb"

@@ -11,11 +11,10 @@ import dataclasses
 import gzip
 import hashlib
 import re
+import typing as t
 from email.utils import formatdate
 
-from paths import EPOCH, Paths
-
-MINUTE, WEEK = 60, 7 * 86400
+from paths import APACHE, EPOCH, Found, Paths
 
 
 @dataclasses.dataclass
@@ -62,6 +61,10 @@ class Suite:
 class Archive(Paths):
     """``suites`` by name; a suite in ``turning`` publishes as soon as its InRelease has been sent."""
 
+    CHANGING = APACHE | {"Cache-Control": "public, max-age=120", "Age": "119", "X-Clacks-Overhead": "GNU Terry Pratchett"}
+    HEADERS: t.ClassVar = {r"/by-hash/|^pool/": CHANGING | {"Cache-Control": "public, max-age=2592000"}, "": CHANGING}
+    ABSENT: t.ClassVar = {"Content-Type": "text/html; charset=iso-8859-1", "Cache-Control": "public, max-age=120", "Age": "3"}
+
     def __init__(self, host: str = "127.0.0.1") -> None:
         super().__init__(host)
         self.suites: dict[str, Suite] = {}
@@ -73,7 +76,7 @@ class Archive(Paths):
         block = hashlib.sha256(name.encode()).digest()
         return block * (self.size // len(block) + 1)
 
-    def find(self, path: str) -> tuple[bytes, str, int] | None:
+    def find(self, path: str) -> Found:
         if asked := re.fullmatch(r"(?:dists/)?([^/]+)/(.+)", path):
             suite = self.suites.get(asked[1])
             body = suite.find(asked[2]) if suite else None
@@ -81,7 +84,7 @@ class Archive(Paths):
                 suite.generation += 1
             if body is not None:
                 kind = "application/gzip" if asked[2].endswith(".gz") else "text/plain"
-                return body, kind, WEEK if "by-hash" in path else MINUTE
+                return body, kind
         if re.search(r"\.(?:deb|udeb|dsc|tar\.xz)$", path):
-            return self.found(path), "application/vnd.debian.binary-package", WEEK
+            return self.found(path), "application/vnd.debian.binary-package"
         return None

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import typing as t
 
-from paths import Paths
+from paths import S3, Found, Paths
 
 WEB = "https://web.test"  # the web API, which nobody mirrors
 
@@ -21,10 +22,16 @@ def prefix(name: str) -> str:
 
 
 SIGNATURE = "of=a/b="  # what a place elsewhere may be asked for with, and nothing else
+# Both are buckets behind a content delivery network.
+ABSENT = {"Content-Type": "application/xml", "X-Cache": "Error from cdn", "Age": "7", "Cache-Control": "public,max-age=600"}
+WHY = '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>NoSuchKey</Code><Message>{why}</Message><Key>{path}</Key></Error>'
 
 
 class Crates(Paths):
     """The crates: ``bodies`` by name and version; ``template`` is what stands in ``dl`` after the origin, whose host is ``name``."""
+
+    HEADERS: t.ClassVar = {"": S3 | {"Cache-Control": "public,max-age=31536000,immutable", "X-Cache": "Hit from cdn", "Age": "86400"}}
+    ABSENT, WHY = ABSENT, WHY
 
     def __init__(self, name: str = "files.test") -> None:
         super().__init__()
@@ -54,14 +61,20 @@ class Crates(Paths):
         super().back()
         self.template = "/crates"
 
-    def find(self, path: str) -> tuple[bytes, str, int] | None:
+    def find(self, path: str) -> Found:
         place = path.removesuffix(f"?{SIGNATURE}").removeprefix("elsewhere/")
         body = next((body for key, body in self.bodies.items() if place == self.path(*key)), None)
-        return None if body is None else (body, "application/gzip", 31536000)
+        return None if body is None else (body, "application/gzip")
 
 
 class CrateIndex(Paths):
     """The index of what is among ``crates``."""
+
+    HEADERS: t.ClassVar = {
+        "": S3 | {"Cache-Control": "public,max-age=600", "Vary": "Accept-Encoding", "X-Cache": "RefreshHit from cdn", "Age": "599"}
+    }
+    ABSENT, WHY = ABSENT, WHY
+    PACKED = ("text/plain", "application/json")
 
     def __init__(self, crates: Crates) -> None:
         super().__init__()
@@ -72,13 +85,13 @@ class CrateIndex(Paths):
         seed = f"{name} {version} ".encode()
         self.crates.bodies[name, version] = b"".join(hashlib.sha256(seed + b"%d" % number).digest() for number in range(size // 32 + 1))
 
-    def find(self, path: str) -> tuple[bytes, str, int] | None:
+    def find(self, path: str) -> Found:
         if path == "config.json":
             config = {"dl": self.crates.url + self.crates.template, "api": WEB}
-            return json.dumps(config, indent=2).encode(), "application/json", 600
+            return json.dumps(config, indent=2).encode(), "application/json"
         lines = [
             json.dumps({"name": name, "vers": version, "deps": [], "cksum": hashlib.sha256(body).hexdigest(), "yanked": False})
             for (name, version), body in self.crates.bodies.items()
             if path == f"{prefix(name)}/{name}".lower()
         ]
-        return ("".join(line + "\n" for line in lines).encode(), "text/plain", 600) if lines else None
+        return ("".join(line + "\n" for line in lines).encode(), "text/plain") if lines else None

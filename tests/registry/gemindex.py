@@ -2,24 +2,41 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A fixture gem registry: the compact index with the header semantics of the public one, and a log of all it was asked.
 
-Its files are appended to. The entity tag is the MD5 of the whole and the digests its SHA-256, in a part's answer as well; clients
-check what they have put together against them. Source: the RubyGems guides, "Compact Index API".
+Its files are appended to. The entity tag is the MD5 of the whole and the digests its SHA-256, in the form of RFC 9530 and in the one that
+it replaces, in a part's answer as well; clients check what they have put together against them.
+Source: the RubyGems guides, "Compact Index API".
 """
 
 from __future__ import annotations
 
-import base64
 import gzip
 import hashlib
+import typing as t
 
-from paths import EPOCH, Paths
+from paths import EPOCH, S3, Found, Paths
 
 TEXT, BINARY = "text/plain; charset=utf-8", "application/octet-stream"
-INDEX, SPECIFICATIONS = ("versions", "names", "info/"), ("specs.4.8.gz", "latest_specs.4.8.gz", "prerelease_specs.4.8.gz")
+SPECIFICATIONS = ("specs.4.8.gz", "latest_specs.4.8.gz", "prerelease_specs.4.8.gz")
 
 
 class GemIndex(Paths):
     """``files`` are those that are there under their paths; ``info`` has the compact index's by gem, ``versions`` the one of them all."""
+
+    SHARED = {"Vary": "Accept-Encoding", "Age": "21", "Surrogate-Control": "max-age=3600", "Surrogate-Key": "versions"}
+    DIGESTS = {"ETag": '"{md5}"', "Digest": "sha-256={base64}", "Repr-Digest": "sha-256=:{base64}:"}
+    HEADERS: t.ClassVar = {
+        r"^(?:versions|names|info/.+)$": SHARED | DIGESTS | {"Cache-Control": "max-age=60, public"},
+        "^$": {
+            "ETag": 'W/"{md5}"',
+            "Cache-Control": "max-age=0, private, must-revalidate",
+            "Set-Cookie": "_session=of-one-client; path=/; secure; HttpOnly; SameSite=Lax",
+        },
+        r"specs\.4\.8\.gz$": SHARED | S3 | {"Cache-Control": "max-age=60"},
+        "": SHARED | S3 | {"Cache-Control": "max-age=31536000"},
+    }
+    ABSENT: t.ClassVar = SHARED | {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "max-age=60, public"}
+    WHY = "This gem could not be found: {path}"
+    PACKED = ("text/plain", "text/html")
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,19 +53,14 @@ class GemIndex(Paths):
         for path in SPECIFICATIONS:
             self.files[path] = gzip.compress(self.versions, mtime=EPOCH)
 
-    def find(self, path: str) -> tuple[bytes, str, int] | None:
-        """Body, media type and lifetime."""
+    def find(self, path: str) -> Found:
+        """Body and media type."""
         if path == "":
-            return b"<title>Gems</title>\n", "text/html; charset=utf-8", 60
+            return b"<title>Gems</title>\n", "text/html; charset=utf-8"
         if path == "versions":
-            return self.versions, TEXT, 60
+            return self.versions, TEXT
         if path == "names":
-            return "\n".join(["---", *sorted(self.info), ""]).encode(), TEXT, 60
+            return "\n".join(["---", *sorted(self.info), ""]).encode(), TEXT
         if path.startswith("info/") and path[5:] in self.info:
-            return self.info[path[5:]], TEXT, 60
-        return (self.files[path], BINARY, 60 if path in SPECIFICATIONS else 31536000) if path in self.files else None
-
-    def further(self, path: str, body: bytes) -> dict[str, str]:
-        """Digests of the pages of the compact index, in the form of RFC 9530 and in the one that it replaces."""
-        digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
-        return {"Digest": f"sha-256={digest}", "Repr-Digest": f"sha-256=:{digest}:"} if path.startswith(INDEX) else {}
+            return self.info[path[5:]], TEXT
+        return (self.files[path], BINARY) if path in self.files else None

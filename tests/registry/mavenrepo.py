@@ -2,15 +2,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A fixture Maven repository: projects with releases and snapshots, checksums and a signature beside each file, a log of all it was asked.
 
-A release's files have a long lifetime, all else a short one. Signatures are worth nothing, but fit their file alone.
+It says of nothing how long it lives. Signatures are worth nothing, but fit their file alone.
 Source: Maven, "Repository Layout" and "Repository Metadata"; Maven Resolver, "About Checksums".
 """
 
 from __future__ import annotations
 
 import hashlib
+import typing as t
 
-from paths import Paths
+from paths import COOKIE, Found, Paths
 
 CHECKSUMS = ("sha1", "md5", "sha256", "sha512")
 BESIDE = (*CHECKSUMS, "asc")
@@ -26,6 +27,21 @@ def beside(body: bytes, kind: str) -> bytes:
 
 class MavenRepo(Paths):
     """``projects`` has versions by project (its path), and how often each was published."""
+
+    HEADERS: t.ClassVar = {
+        "": {
+            "ETag": '"{md5}"',
+            "Last-Modified": "{modified}",
+            "X-Checksum-MD5": "{md5}",
+            "X-Checksum-SHA1": "{sha1}",
+            "Vary": "Accept-Encoding",
+            "Age": "3294",
+            **COOKIE,
+        }
+    }
+    ABSENT: t.ClassVar = {"Content-Type": "text/html", "X-Amz-Error-Code": "NoSuchKey", "Vary": "Accept-Encoding"} | COOKIE
+    WHY = "<html><head><title>404 Not Found</title></head><body>{path}</body></html>\n"
+    PACKED = ("text/xml", "text/plain")
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,21 +70,21 @@ class MavenRepo(Paths):
             "  </versioning>\n</metadata>\n"
         ).encode()
 
-    def find(self, path: str) -> tuple[bytes, str, int] | None:
-        """Body, media type and lifetime."""
+    def find(self, path: str) -> Found:
+        """Body and media type."""
         stem, _dot, kind = path.rpartition(".")
         if kind in BESIDE:
             found = self.find(stem)
-            return found and (beside(found[0], kind), "text/plain", found[2])
+            return found and (beside(found[0], kind), "text/plain")
         folder, _slash, name = path.rpartition("/")
         if path == "archetype-catalog.xml":
-            return f"<archetype-catalog>{self.published}</archetype-catalog>".encode(), "text/xml", 60
+            return f"<archetype-catalog>{self.published}</archetype-catalog>".encode(), "text/xml"
         if name == "maven-metadata.xml" and folder in self.projects:
-            return self.metadata(folder), "text/xml", 60
+            return self.metadata(folder), "text/xml"
         project, _slash, version = folder.rpartition("/")
         build = self.projects.get(project, {}).get(version, 0)
         if not build or kind not in TYPES:
             return None
         size = self.sizes[folder] if kind == "jar" else 100
         body = b"%s build %d\n" % (path.encode(), build) + hashlib.shake_128(b"%d" % build).digest(size)
-        return body, TYPES[kind], 60 if version.endswith("-SNAPSHOT") else 10800
+        return body, TYPES[kind]

@@ -8,6 +8,7 @@ Source: npm's "Registry API" and "Package Metadata" (npm/registry, docs).
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import hashlib
 import io
@@ -15,15 +16,43 @@ import json
 import re
 import tarfile
 import typing as t
+from urllib.parse import unquote
 
-from paths import HOUR, Handler, Paths
+from paths import COOKIE, Found, Handler, Paths
 
 INSTALL = "application/vnd.npm.install-v1+json"
 FULL = "application/json"
 
 
+@functools.cache
+def tarball(name: str, version: str, size: int) -> bytes:
+    out = io.BytesIO()
+    payload = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(size // 32))
+    manifest = json.dumps({"name": name, "version": version, "main": "index.js"}).encode()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for path, body in {"package.json": manifest, "index.js": b"module.exports = 42\n", "payload": payload}.items():
+            entry = tarfile.TarInfo(f"package/{path}")
+            entry.size = len(body)
+            archive.addfile(entry, io.BytesIO(body))
+    return gzip.compress(out.getvalue(), 1, mtime=0)
+
+
 class NpmRegistry(Paths):
-    """``packages`` has versions by name (``@scope/name`` for scoped ones), each with the bytes that its tarball carries."""
+    """``packages`` has versions by name (``@scope/name`` for scoped ones), each with the bytes that its tarball carries.
+
+    ``needs`` says how many others each version of one depends on. Those that are ``forgetful`` it sends again to who says that he has
+    them, as the public one does at times.
+    """
+
+    CHANGING = {"ETag": '"{md5}"', "Last-Modified": "{modified}", "Cache-Control": "public, max-age=300", "Age": "75", **COOKIE}
+    HEADERS: t.ClassVar = {
+        r"\.tgz$": CHANGING | {"Cache-Control": "public, immutable, max-age=31557600", "Vary": "Accept-Encoding"},
+        r"^-/": CHANGING | {"Vary": "Accept-Encoding"},
+        "": CHANGING | {"Vary": "accept-encoding, accept"},
+    }
+    ABSENT: t.ClassVar = {"Content-Type": FULL, "Cache-Control": "public, max-age=300", "Vary": "Accept-Encoding"} | COOKIE
+    WHY = '{{"error":"Not found"}}'
+    PACKED = (FULL, INSTALL)
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         super().__init__(host)
@@ -32,6 +61,8 @@ class NpmRegistry(Paths):
         self.url = f"http://registry.test:{self.port}"
         self.files_url = self.url
         self.audits: list[dict[str, t.Any]] = []
+        self.forgetful: set[str] = set()
+        self.needs: dict[str, int] = {}
 
     def publish(self, name: str, version: str, size: int = 0) -> None:
         self.packages.setdefault(name, {})[version] = size
@@ -40,22 +71,15 @@ class NpmRegistry(Paths):
         return f"{name}/-/{name.rpartition('/')[2]}-{version}.tgz"
 
     def tarball(self, name: str, version: str) -> bytes:
-        out = io.BytesIO()
-        payload = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(self.packages[name][version] // 32))
-        manifest = json.dumps({"name": name, "version": version, "main": "index.js"}).encode()
-        with tarfile.open(fileobj=out, mode="w") as archive:
-            for path, body in {"package.json": manifest, "index.js": b"module.exports = 42\n", "payload": payload}.items():
-                entry = tarfile.TarInfo(f"package/{path}")
-                entry.size = len(body)
-                archive.addfile(entry, io.BytesIO(body))
-        return gzip.compress(out.getvalue(), 1, mtime=0)
+        return tarball(name, version, self.packages[name][version])
 
     def manifest(self, name: str, version: str) -> dict[str, t.Any]:
         body = self.tarball(name, version)
         integrity = "sha512-" + base64.b64encode(hashlib.sha512(body).digest()).decode()
         link = f"{self.files_url}/{self.tarball_path(name, version)}"
         dist = {"tarball": link, "integrity": integrity, "shasum": hashlib.sha1(body).hexdigest()}
-        return {"name": name, "version": version, "dist": dist}
+        needs = {f"dependency-{number}": f"^{number}.0.0" for number in range(self.needs.get(name, 0))}
+        return {"name": name, "version": version, "dist": dist, "dependencies": needs}
 
     def document(self, name: str, media_type: str) -> bytes:
         versions = {version: self.manifest(name, version) for version in self.packages[name]}
@@ -64,32 +88,47 @@ class NpmRegistry(Paths):
             document |= {"_id": name, "readme": f"see {self.url}/{name} and https://example.org/{name}", "time": {}}
         return json.dumps(document).encode()
 
-    def find(self, path: str, accept: str = "") -> tuple[bytes, str, int] | None:
+    def attestations(self, name: str, version: str) -> Found:
+        """What a version was built from; its links lead to where that was."""
+        if version not in self.packages.get(name, {}):
+            return None
+        digest = hashlib.sha512(self.tarball(name, version)).hexdigest()
+        subject = [{"name": f"pkg:npm/{name}@{version}", "digest": {"sha512": digest}}]
+        bundle = {"dsseEnvelope": {"payload": base64.b64encode(json.dumps(subject).encode()).decode()}}
+        told = {"attestations": [{"predicateType": f"{self.url}/attestation/tree/main/specs", "bundle": bundle}]}
+        return json.dumps(told).encode(), FULL
+
+    def find(self, path: str, accept: str = "") -> Found:
         if path == "-/npm/v1/keys":
-            return b'{"keys":[]}', FULL, 300
+            return json.dumps({"keys": [{"keyid": "SHA256:of-a-key", "keytype": "ecdsa-sha2-nistp256", "key": "MFkw"}]}).encode(), FULL
+        if attested := re.fullmatch(r"-/npm/v1/attestations/(.+)@([^@]+)", path):
+            return self.attestations(*attested.groups())
         if path == "-/ping":
-            return b"{}", FULL, 0
+            return b"{}", FULL
         if (tagged := re.fullmatch(r"-/package/(.+)/dist-tags", path)) and tagged[1] in self.packages:
-            return json.dumps({"latest": list(self.packages[tagged[1]])[-1]}).encode(), FULL, 300
+            return json.dumps({"latest": list(self.packages[tagged[1]])[-1]}).encode(), FULL
         asked = re.fullmatch(r"((?:@[^/]+/)?[^/]+)(?:/([^/]+))?", path)
         name, version = asked.groups() if asked else ("", None)
         if name in self.packages:
             if version:
-                return (json.dumps(self.manifest(name, version)).encode(), FULL, 300) if version in self.packages[name] else None
+                return (json.dumps(self.manifest(name, version)).encode(), FULL) if version in self.packages[name] else None
             media_type = INSTALL if INSTALL in accept else FULL
-            return self.document(name, media_type), media_type, 300
+            return self.document(name, media_type), media_type
         for name, versions in self.packages.items():
             for version in versions:
                 if path == self.tarball_path(name, version):
-                    return self.tarball(name, version), "application/octet-stream", HOUR + 1
+                    return self.tarball(name, version), "application/octet-stream"
         return None
 
 
 class NpmHandler(Handler):
     registry: NpmRegistry
 
-    def look(self, path: str) -> tuple[bytes, str, int] | None:
+    def look(self, path: str) -> Found:
         return self.registry.find(path, self.headers.get("Accept", ""))
+
+    def unchanged(self, headers: dict[str, str]) -> bool:
+        return unquote(self.path.removeprefix("/")) not in self.registry.forgetful and super().unchanged(headers)
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

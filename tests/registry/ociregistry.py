@@ -17,7 +17,7 @@ import time
 import typing as t
 from urllib.parse import unquote
 
-from paths import Handler, Paths
+from paths import COOKIE, S3, Found, Handler, Paths
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -31,7 +31,7 @@ TYPES = {
 TOKEN = "a-token-of-the-mirror"
 CREDENTIALS = f"Basic {base64.b64encode(b'reader:secret').decode()}"
 READERS = "a-token-of-a-reader"  # what those credentials win
-DAY = 86400
+VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 
 
 def digest(body: bytes) -> str:
@@ -43,15 +43,25 @@ class OciRegistry(Paths):
 
     ``anonymous`` is what it says to those that have no token: ``bearer``, ``basic``, or ``refused`` (tokens need credentials); ``private``
     are repositories of which only ``CREDENTIALS``, or the token that they win, get anything; ``told`` has the Authorization headers that
-    came with requests, by path; those of the blob store have ``store/`` before their digest.
+    came with requests, by path; those of the blob store have ``store/`` before their digest; ``sent`` are the paths whose bodies went out.
     ``pause`` is in seconds, between the halves of a blob.
     """
+
+    NAMED = VERSION | {"Docker-Content-Digest": "sha256:{sha256}", "ETag": '"sha256:{sha256}"'}
+    LIMITED = {"RateLimit-Limit": "100;w=21600", "RateLimit-Remaining": "76;w=21600", "Docker-RateLimit-Source": "192.0.2.1"}
+    HEADERS: t.ClassVar = {
+        "^store/": S3 | {"Cache-Control": "public, max-age=14400", "Vary": "Accept-Encoding", "Age": "9"} | COOKIE,
+        "/manifests/": NAMED | LIMITED | {"Strict-Transport-Security": "max-age=31536000"},
+        "/blobs/": NAMED | {"Cache-Control": "max-age=31536000"},
+        "": VERSION,
+    }
 
     def __init__(self) -> None:
         super().__init__()
         self.tags: dict[str, dict[str, str]] = {}
         self.bodies: dict[str, tuple[bytes, str]] = {}
         self.told: list[tuple[str, str]] = []
+        self.sent: list[str] = []
         self.anonymous = "bearer"
         self.private: set[str] = set()
         self.pause = 0.0
@@ -86,22 +96,17 @@ class OciRegistry(Paths):
         self.tags[repository][f"{tag}-all"] = index["digest"]
         return manifest
 
-    def find(self, path: str) -> tuple[bytes, str, int] | None:
-        """Body, media type and lifetime."""
+    def find(self, path: str) -> Found:
+        """Body and media type."""
         asked = re.fullmatch(r"v2/(.+)/(manifests|tags|blobs)/([^/]+)", path)
         if path == "v2/":
-            return b"{}", "application/json", 0
+            return b"{}", "application/json"
         if not asked or asked[1] not in self.tags:
             return None
         tags = self.tags[asked[1]]
         if asked[2] == "tags":
-            return json.dumps({"name": asked[1], "tags": list(tags)}).encode(), "application/json", 0
-        found = self.bodies.get(tags.get(asked[3], asked[3]))
-        return found and (*found, DAY)
-
-    def further(self, path: str, body: bytes) -> dict[str, str]:
-        version = {"Docker-Distribution-API-Version": "registry/2.0"}
-        return version | ({"Docker-Content-Digest": digest(body)} if "/manifests/" in path else {})
+            return json.dumps({"name": asked[1], "tags": list(tags)}).encode(), "application/json"
+        return self.bodies.get(tags.get(asked[3], asked[3]))
 
     def fetched(self, name: str) -> int:
         """How often the blob store has sent a blob."""
@@ -123,17 +128,24 @@ class Guarded(Handler):
         elif path == "token" or not self.may_read(path, said):
             basic = self.registry.anonymous == "basic"
             how = 'Basic realm="registry"' if basic else f'Bearer realm="http://{self.headers["Host"]}/token",service="registry.test"'
-            self.answer(401, {"WWW-Authenticate": how, "Content-Type": "application/json"}, b'{"errors":[{"code":"UNAUTHORIZED"}]}')
+            if (asked := re.match("v2/(.+)/(?:manifests|tags|blobs)/", path)) and not basic:
+                how += f',scope="repository:{asked[1]}:pull"'
+            said = VERSION | {"WWW-Authenticate": how, "Content-Type": "application/json"}
+            self.answer(401, said, b'{"errors":[{"code":"UNAUTHORIZED"}]}')
         elif "/blobs/" in path and self.command == "GET" and self.registry.find(path):
             store = f"http://localhost:{self.registry.store.server_address[1]}/store/{path.rpartition('/')[2]}"
-            self.answer(307, {"Location": store, "Docker-Content-Digest": unquote(path).rpartition("/")[2]}, b"")
+            self.answer(307, VERSION | {"Location": store, "Docker-Content-Digest": unquote(path).rpartition("/")[2]}, b"")
         elif not self.registry.find(path):
             kind = "BLOB" if "/blobs/" in path else "MANIFEST"
-            self.answer(404, {"Content-Type": "application/json"}, b'{"errors":[{"code":"%s_UNKNOWN"}]}' % kind.encode())
+            self.answer(404, VERSION | {"Content-Type": "application/json"}, b'{"errors":[{"code":"%s_UNKNOWN"}]}' % kind.encode())
         else:
             super().do_GET()
 
     do_HEAD = do_GET
+
+    def send_body(self, body: bytes) -> None:
+        self.registry.sent += [self.path.removeprefix("/")] if body else []
+        super().send_body(body)
 
     def may_read(self, path: str, said: str) -> bool:
         readers = {CREDENTIALS, f"Bearer {READERS}"}
@@ -144,12 +156,13 @@ class Guarded(Handler):
 class Store(Handler):
     registry: OciRegistry
 
-    def look(self, path: str) -> tuple[bytes, str, int] | None:
+    def look(self, path: str) -> Found:
         self.registry.told.append((path, self.headers.get("Authorization", "")))
         found = self.registry.bodies.get(path.removeprefix("store/"))
-        return found and (found[0], "application/octet-stream", DAY)
+        return found and (found[0], "application/octet-stream")
 
     def send_body(self, body: bytes) -> None:
+        self.registry.sent.append(self.path.removeprefix("/"))
         half = len(body) // 2
         self.wfile.write(body[:half])
         time.sleep(self.registry.pause)

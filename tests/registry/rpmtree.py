@@ -1,24 +1,27 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A fixture tree of RPM repositories, as a download server has it: repomd.xml is short-lived, the rest is not, and a log of all
-it was asked. Source: createrepo_c(8).
+"""A fixture tree of RPM repositories, as a download server has it, which says of nothing how long it lives, and a log of all it
+was asked. Source: createrepo_c(8).
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import typing as t
 from pathlib import Path
 
-from paths import Paths
+from paths import APACHE, Found, Paths
 
-SECONDS, DAY = 60, 86400
 TYPES = {".xml": "text/xml", ".gz": "application/x-gzip", ".rpm": "application/x-rpm", ".drpm": "application/x-rpm", ".asc": "text/plain"}
 NAMESPACES = 'xmlns="http://linux.duke.edu/metadata/{}" packages="1"'
 
 
 class RpmTree(Paths):
     """``files`` has bodies by path."""
+
+    HEADERS: t.ClassVar = {"": APACHE}
+    ABSENT: t.ClassVar = {"Content-Type": "text/html; charset=iso-8859-1"}
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,12 +57,9 @@ class RpmTree(Paths):
         """What is in a folder, in the place of all that was there."""
         self.files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
-    def find(self, path: str) -> tuple[bytes, str, int] | None:
-        """Body, media type and lifetime."""
-        if path not in self.files:
-            return None
-        short = path.rpartition("/")[2].startswith("repomd.xml")
-        return self.files[path], TYPES.get(Path(path).suffix, "application/octet-stream"), SECONDS if short else DAY
+    def find(self, path: str) -> Found:
+        """Body and media type."""
+        return (self.files[path], TYPES.get(Path(path).suffix, "application/octet-stream")) if path in self.files else None
 
 
 def sha256(body: bytes) -> str:

@@ -22,7 +22,7 @@ from goproxy import DATABASE, GoProxy
 from mavenrepo import MavenRepo
 from npmregistry import NpmRegistry
 from ociregistry import OciRegistry
-from paths import Paths
+from paths import Found, Paths
 from rpmtree import RpmTree
 from scrub_stage import SLICE, Scrubbed
 
@@ -124,7 +124,7 @@ def maven(root: Path, engine: str) -> t.Iterator[tuple[bench.Mirror, Stored]]:
 class Summed(GoProxy):
     """A proxy whose checksum database has the right sums."""
 
-    def find(self, path: str) -> tuple[bytes, str, int] | None:
+    def find(self, path: str) -> Found:
         asked = re.fullmatch(rf"sumdb/{DATABASE}/lookup/(.+)@(.+)", path)
         if not asked:
             return super().find(path)
@@ -133,7 +133,7 @@ class Summed(GoProxy):
             files = {name: archive.read(name) for name in archive.namelist()}
         go_mod = super().find(f"{module}/@v/{version}.mod")[0]  # type: ignore[index]
         sums = f"{module} {version} {sum_of(files)}\n{module} {version}/go.mod {sum_of({'go.mod': go_mod})}\n"
-        return f"7\n{sums}\ngo.sum database tree\n{self.size}\n".encode(), "text/plain; charset=UTF-8", 60
+        return f"7\n{sums}\ngo.sum database tree\n{self.size}\n".encode(), "text/plain; charset=UTF-8"
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.health import exami
 from ansible_collections.nearby.mirrors.plugins.module_utils.health.base import Options
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
 from bench import PIP, World, age, at_once, fetch, on_mirror, show, until
-from paths import Paths
+from paths import S3, Found, Paths
 from promises import promise, table
 from registry import wheel, wheel_tree
 
@@ -30,17 +30,19 @@ Wheels = tuple[str, str, bytes]
 class WheelIndex(Paths):
     """Pages of links to files above them, written as paths of the host; nothing is to be had as JSON."""
 
+    HEADERS: t.ClassVar = {r"\.whl$": S3, "": S3 | {"Cache-Control": "no-cache,no-store,must-revalidate"}}
+
     def __init__(self) -> None:
         super().__init__()
         self.wheels: dict[str, dict[str, bytes]] = {}
 
-    def find(self, path: str) -> tuple[bytes, str, int] | None:
+    def find(self, path: str) -> Found:
         project, slash, rest = path.removeprefix(f"{BASE}/").partition("/")
         if slash and not rest and project in self.wheels:
-            return self.page(project), "text/html", 60
+            return self.page(project), "text/html"
         for wheels in self.wheels.values():
             if not slash and project in wheels:
-                return wheels[project], "application/octet-stream", 365 * 86400
+                return wheels[project], "application/octet-stream"
         return None
 
     def page(self, project: str, base: str = BASE) -> bytes:
