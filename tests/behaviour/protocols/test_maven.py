@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import time
 import typing as t
 
@@ -88,6 +89,34 @@ def test_metadata_and_what_is_beside_it_are_revalidated_each_second(world: World
     repository.publish(project, "1.1")
     age()
     assert body(get(world, path)) == repository.find(path)[0] != body(first)  # type: ignore[index]
+
+
+@promise("protocol")
+@table("encoding", {"packed": "gzip,deflate", "as it is": "identity"})
+@table("rest", {"metadata": "maven-metadata.xml", "snapshot": "1.1-SNAPSHOT/demo-1.1-SNAPSHOT.jar", "release": "1.0/demo-1.0.jar"})
+def test_sums_that_come_with_a_file_are_its_own(world: World, repository: MavenRepo, project: str, rest: str, encoding: str) -> None:
+    """Maven's resolver and Gradle take them for what they would ask for beside the file."""
+    repository.publish(project, "1.1-SNAPSHOT")
+
+    def true(reply: bench.Reply) -> bool:
+        sums = [hashlib.new(name, body(reply)).hexdigest() for name in ("sha1", "md5")]
+        return reply.status == 200 and [reply["X-Checksum-SHA1"], reply["X-Checksum-MD5"]] == sums
+
+    path, sent = f"{project}/{rest}", {"Accept-Encoding": encoding}
+    first, second = get(world, path, sent), get(world, path, sent)
+    assert true(first) and true(second), show(second)
+    age()
+    assert true(same := get(world, path, sent)) and body(same) == body(first), show(same)
+    repository.publish(project, "1.1-SNAPSHOT")
+    repository.publish(project, "1.1")
+    age()
+    assert true(later := get(world, path, sent)), show(later)
+    repository.failing = True
+    repository.publish(project, "1.2")
+    age()
+    stale = get(world, path, sent)
+    assert true(stale) and body(stale) == body(later), show(stale)
+    assert (body(later) == body(first)) == rest.startswith("1.0/")
 
 
 @promise("protocol")
