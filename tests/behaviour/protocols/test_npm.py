@@ -17,6 +17,7 @@ from npmregistry import FULL, INSTALL, NpmRegistry
 from promises import promise, table
 
 MEGABYTE = 1 << 20
+KEYS = "-/npm/v1/keys"
 NPM = f"{INSTALL}; q=1.0, application/json; q=0.8, */*"
 ASKED = {"install": (NPM, INSTALL), "whole": (FULL, FULL), "anything": ("*/*", FULL), "nothing said": (None, FULL)}
 NAMES = {"plain": "{}", "scoped": "@scope%2f{}", "scoped, capital": "@scope%2F{}", "scoped, with a slash": "@scope/{}"}
@@ -109,6 +110,42 @@ def test_a_manifest(world: World, registry: NpmRegistry, package: str) -> None:
     assert json.loads(reply.plain)["dist"]["tarball"].startswith("http://mirror.test:"), show(reply)
 
 
+@pytest.fixture
+def large(registry: NpmRegistry, package: str) -> str:
+    """A package whose document is as large as the largest that are installed every day."""
+    registry.packages[package] = {f"1.{number}.0": 0 for number in range(3000)}
+    registry.needs[package] = 120
+    assert len(registry.document(package, FULL)) > 10_000_000
+    return package
+
+
+@promise("representation")
+@table("accept, media_type", {name: ASKED[name] for name in ("install", "whole")})
+def test_a_large_document_is_rewritten_whole(world: World, registry: NpmRegistry, large: str, accept: str, media_type: str) -> None:
+    document = arrives(world, registry, large, media_type)
+    assert document.count(f"/npm/{large}/-/".encode()) == len(registry.packages[large])
+    for encoding in "gzip", "identity":
+        for _time in "cold", "warm":
+            reply = get(world, large, accept, headers={"Accept-Encoding": encoding})
+            assert (reply.status, reply.type, reply.complete, reply.plain == document) == (200, media_type, True, True), reply.headers
+    assert 206 not in registry.requests(large)
+
+
+@promise("once")
+def test_a_large_document_is_sent_once_by_upstream(world: World, registry: NpmRegistry, large: str) -> None:
+    replies = at_once(20, lambda _number: get(world, large, FULL))
+    assert {(reply.status, reply.complete, reply.sha256) for reply in replies} == {(200, True, replies[0].sha256)}
+    assert replies[0].plain == arrives(world, registry, large, FULL)
+    for _time in range(2):
+        age()
+        assert get(world, large, FULL).sha256 == replies[0].sha256
+    assert registry.requests(large)[0] == 200 and set(registry.requests(large)[1:]) == {304}, registry.requests(large)
+    registry.failing = True
+    age()
+    reply = get(world, large, FULL)
+    assert (reply.status, reply.cache, reply.sha256) == (200, "stale", replies[0].sha256), reply.headers
+
+
 @promise("protocol")
 @table("spelled", NAMES)
 def test_a_tarball_never_changes(world: World, registry: NpmRegistry, package: str, spelled: str) -> None:
@@ -148,6 +185,51 @@ def test_a_document_is_revalidated_and_outlives_its_upstream(world: World, regis
     age()
     reply = get(world, package)
     assert json.loads(reply.plain)["dist-tags"] == {"latest": "1.1.0"} and reply.cache == "stale", show(reply)
+
+
+@promise("stale")
+def test_a_registry_that_heeds_no_conditions_is_no_trouble(world: World, registry: NpmRegistry, package: str) -> None:
+    """The public one at times sends what is unchanged again, with the same tag; clients of the mirror are told that it is."""
+    first = get(world, package)
+    registry.forgetful.add(package)
+    age()
+    again = get(world, package)
+    assert again.plain == first.plain and registry.requests(package) == [200, 200], show(again)
+    same = get(world, package, headers={"If-None-Match": first["ETag"]})
+    assert (same.status, same.body) == (304, b""), show(same)
+
+
+@promise("protocol")
+@table("spelled", NAMES)
+def test_attestations_arrive_as_they_are(world: World, registry: NpmRegistry, package: str, spelled: str) -> None:
+    """As npm and pnpm ask for them when they verify; what a version was built from is not on the mirror, and its link is no file's."""
+    name = package if spelled == "{}" else f"@scope/{package}"
+    path = f"-/npm/v1/attestations/{spelled.format(package)}@1.0.0"
+    on_the_second()
+    for cache in "miss", "hit":
+        reply = get(world, path, FULL)
+        assert (reply.status, reply.type, reply.cache) == (200, FULL, cache), show(reply)
+        assert reply.plain == registry.attestations(name, "1.0.0")[0], show(reply)  # type: ignore[index]
+    assert registry.requests(path) == [200], "its name reaches upstream as it came"
+    for _time in "first", "second":
+        absent = get(world, path.replace("1.0.0", "9.0.0"), FULL)
+        assert (absent.status, absent.plain, absent.cache) == (404, registry.why(path), "miss"), show(absent)
+    registry.failing = True
+    age()
+    reply = get(world, path, FULL)
+    assert (reply.status, reply.cache, reply.plain) == (200, "stale", registry.attestations(name, "1.0.0")[0]), show(reply)  # type: ignore[index]
+
+
+@promise("protocol")
+def test_keys_are_revalidated(world: World, registry: NpmRegistry) -> None:
+    age()
+    already = len(registry.requests(KEYS))
+    on_the_second()
+    first, second = get(world, KEYS, FULL), get(world, KEYS, FULL)
+    assert (first.status, first.plain, second.cache) == (200, registry.find(KEYS)[0], "hit"), show(second)  # type: ignore[index]
+    age()
+    assert get(world, KEYS, FULL).plain == first.plain
+    assert set(registry.requests(KEYS)[already + 1 :]) == {304}, "they have to be revalidated, not fetched anew"
 
 
 @promise("protocol")
