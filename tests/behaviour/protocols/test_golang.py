@@ -19,8 +19,13 @@ MEGABYTE = 1 << 20
 @pytest.fixture(scope="module", params=list(bench.ENGINES))
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[World]:
     root, breakage = tmp_path_factory.mktemp(f"golang-{request.param}"), request.config.getoption("breakage")
-    with bench.one_site(root, request.param, GoProxy(), breakage, type="golang") as world:
-        yield world
+    with GoProxy() as store, GoProxy() as stranger:
+        origins = [f"http://store.test:{store.port}"]
+        with bench.one_site(root, request.param, GoProxy(), breakage, type="golang", origins=origins) as world:
+            world.names.table |= dict.fromkeys(("store.test", "stranger.test"), "127.0.0.1")
+            world.registries["store"], world.stranger = store, stranger  # type: ignore[assignment]
+            store.modules = stranger.modules = world.registries["golang"].modules  # type: ignore[attr-defined]
+            yield world
 
 
 @pytest.fixture
@@ -134,6 +139,41 @@ def test_head_and_ranges(world: World, proxy: GoProxy, module: str) -> None:
         assert (part.status, part.body) == (206, whole[10:20]), show(part)
 
 
+@promise("http")
+@pytest.mark.parametrize("size", [0, 9 * MEGABYTE])
+@table("kind", {"info": "info", "mod": "mod", "zip": "zip"})
+def test_a_file_that_lies_at_another_declared_origin_is_fetched_from_there(
+    world: World, proxy: GoProxy, module: str, kind: str, size: int
+) -> None:
+    """As proxies do that keep archives in a store of their own."""
+    store: GoProxy = world.registries["store"]  # type: ignore[assignment]
+    proxy.publish(module, "v1.5.0", size)
+    path = f"{module}/@v/v1.5.0.{kind}"
+    proxy.moved[path] = f"http://store.test:{store.port}/{path}"
+    first = get(world, path)
+    assert (first.status, first.complete, first.body) == (200, True, store.find(path)[0]), show(first)  # type: ignore[index]
+    assert not first["Location"] and store.requests(path)
+    proxy.failing = store.failing = True
+    again, part = get(world, path), get(world, path, {"Range": "bytes=3-9"})
+    store.failing = False
+    assert (again.cache, again.body) == ("hit", first.body), show(again)
+    assert (part.status, part.body) == (206, first.body[3:10]), show(part)
+
+
+@promise("closed")
+@table("kind", {"info": "info", "mod": "mod", "zip": "zip"})
+def test_a_redirect_to_an_origin_that_is_not_declared_is_refused(world: World, proxy: GoProxy, module: str, kind: str) -> None:
+    path = f"{module}/@v/v1.0.0.{kind}"
+    proxy.moved[path] = f"http://stranger.test:{world.stranger.port}/{path}"  # type: ignore[attr-defined]
+    for _time in "first", "second":
+        reply = get(world, path)
+        assert reply.status == 502 and not reply["Location"], "anything but 404 and 410, which go would believe: " + show(reply)
+    assert world.stranger.asked == []  # type: ignore[attr-defined]
+    del proxy.moved[path]
+    reply = get(world, path)
+    assert (reply.status, body(reply)) == (200, proxy.find(path)[0]), show(reply)  # type: ignore[index]
+
+
 @promise("protocol")
 @pytest.mark.parametrize("status", [404, 410])
 @table(
@@ -157,8 +197,7 @@ def test_what_is_not_there_is_told_as_upstream_tells_it_and_not_stored(
         proxy.gone.add(path)
     for _time in "first", "second":
         reply = get(world, path)
-        said = f"{'gone' if status == 410 else 'not found'}: {path}: no such version, though there might have been\n"
-        assert (reply.status, body(reply).decode()) == (status, said), show(reply)
+        assert (reply.status, body(reply)) == (status, proxy.why(path, status)), show(reply)
         assert reply.type == "text/plain" and reply.cache != "hit", show(reply)
     proxy.gone.discard(path)
     proxy.publish(module, "v9.0.0")
