@@ -248,6 +248,27 @@ def test_what_takes_credentials_is_neither_fetched_nor_shared(world: World, regi
     assert until(lambda: len(stored(world.mirror, image, *pull.values())) >= len(pull), 3), "what is public is found on the disk"
 
 
+@promise("once")
+@table("tag", {"image": "one", "many platforms": "one-all"})
+def test_a_warm_pull_takes_no_body_from_upstream(world: World, registry: OciRegistry, image: str, tag: str) -> None:
+    """Nor does it cost one of the pulls that a registry allows, which are manifests: a tag is asked for by HEAD, and nothing else is."""
+    named, _manifest = parts(registry, image)
+    pull = {f"manifests/{tag}": registry.bodies[registry.tags[image][tag]][0]} | wanted(registry, image)
+    for path, body in pull.items():
+        assert get(world, f"{image}/{path}").body == body, path
+    sent, asked = len(registry.sent), len(registry.asked)
+    for _time in range(2):
+        age()
+        for path, body in pull.items():
+            for reply in get(world, f"{image}/{path}", method="HEAD"), get(world, f"{image}/{path}"):
+                told = reply["Docker-Content-Digest"], reply["ETag"].removeprefix("W/")
+                assert reply.status == 200 and reply.body in (b"", body), show(reply)
+                assert "manifests" not in path or told == (digest(body), f'"{digest(body)}"'), show(reply)
+    assert [path for path in registry.sent[sent:] if path.startswith((f"v2/{image}/", "store/"))] == []
+    again = {path for path, status in registry.asked[asked:] if status == 200 and path.startswith((f"v2/{image}/", "store/"))}
+    assert again == {f"v2/{image}/manifests/{name}" for name in (tag, "one")}
+
+
 @promise("stale")
 def test_what_was_public_is_served_on_once_its_repository_is_private(world: World, registry: OciRegistry, image: str) -> None:
     """As long as it is stored; what is not stored is not to be had any more."""
