@@ -79,7 +79,7 @@ class NpmRegistry(Paths):
         link = f"{self.files_url}/{self.tarball_path(name, version)}"
         dist = {"tarball": link, "integrity": integrity, "shasum": hashlib.sha1(body).hexdigest()}
         needs = {f"dependency-{number}": f"^{number}.0.0" for number in range(self.needs.get(name, 0))}
-        return {"name": name, "version": version, "dist": dist, "dependencies": needs}
+        return {"name": name, "version": version, "dist": dist} | ({"dependencies": needs} if needs else {})
 
     def document(self, name: str, media_type: str) -> bytes:
         versions = {version: self.manifest(name, version) for version in self.packages[name]}
