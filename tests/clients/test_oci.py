@@ -98,14 +98,20 @@ class Upstream:
     port: int
     process: subprocess.Popen[bytes] | None = None
 
+    def asked(self, seen: int = 0) -> list[str]:
+        """The requests for manifests and blobs after so many, each with its status: ``HEAD .../manifests/latest 200``."""
+        lines = re.findall(r'"([A-Z]+) (\S*/(?:manifests|blobs)/\S+) HTTP/[0-9.]+" ([0-9]+) ', (self.folder / "log").read_text())
+        return [" ".join(line) for line in lines][seen:]
+
     def start(self) -> None:
         config = {
             "version": 0.1,
-            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "log": {"level": "error"},
             "storage": {"filesystem": {"rootdirectory": f"{self.folder}/registry"}},
         }
         (self.folder / "config.yml").write_text(json.dumps(config | {"http": {"addr": f"127.0.0.1:{self.port}"}}))
-        self.process = subprocess.Popen(["docker-registry", "serve", self.folder / "config.yml"], stderr=subprocess.DEVNULL)
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(["docker-registry", "serve", self.folder / "config.yml"], stdout=log, stderr=subprocess.DEVNULL)
 
         def answers() -> bool:
             with contextlib.suppress(OSError):
@@ -348,7 +354,7 @@ def test_containerd_asks_the_registry_where_the_mirror_is_away(mirror: Mirror, u
 
 @pytest.mark.timeout(1200)  # buildkitd is compiled
 @pytest.mark.parametrize("pull", [skopeo, podman, buildah, containerd, dockerd, buildkitd])
-def test_pulls_cold_and_then_without_upstream(
+def test_pulls_cold_and_warm_and_then_without_upstream(
     mirror: Mirror, upstream: Upstream, home: Callable[[], Path], pull: Callable[[Path], bytes]
 ) -> None:
     upstream.push()
@@ -362,6 +368,11 @@ def test_pulls_cold_and_then_without_upstream(
     assert sum("/blobs/" in line["uri"] and line["status"] == 200 for line in cold) == 2, cold
     kept = [path for path in FETCHED.rglob("data") if path.stat().st_size >= LAYER_SIZE]
     assert not kept, "what fetches has a copy of its own"
+    time.sleep(4)
+    seen = len(upstream.asked())
+    assert pull(home()) == wanted
+    asked = upstream.asked(seen)
+    assert asked and set(asked) == {f"HEAD /v2/{IMAGE}/manifests/latest 200"}, "a tag is asked for, and no manifest is pulled again"
     upstream.stop()
     try:
         before = mirror.positions()
