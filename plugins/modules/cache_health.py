@@ -36,6 +36,9 @@ description:
     the digests by which they are named, and at cache hits, C(HEAD) and C(Range). Without a C(probe) it looks whether the mirror says
     that it is a registry of images, and no further.
   - Of a site of type V(generic) it looks at the prefix, and at a file if C(probe) names one.
+  - For the types V(npm), V(golang), V(gem) and V(oci) it compares versions and tags, or the digest of the tag, with those of upstream, as
+    C(lag). Where they differ and upstream tells neither in the page nor as C(Last-Modified) when it was changed, that is V(skipped),
+    and the detail says what differs. It takes one request to upstream, and for V(oci) up to two more for the token that everybody gets.
   - Of a site that has a port of its own it plays one of these there, too, as C(port), with the scheme of O(url).
 options:
   url:
@@ -77,7 +80,8 @@ options:
     default: 14
   max_lag:
     description:
-      - The mirror is bad if a file that upstream uploaded more than this many seconds ago is not in its index.
+      - The mirror is bad if a file that upstream uploaded more than this many seconds ago is not in its index. So it is if its page differs
+        from one that upstream changed so long ago, where that does not tell the time of each file.
       - A lag below that is what a cache is for, and is only told in the detail.
     type: int
     default: 3600

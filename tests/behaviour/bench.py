@@ -31,6 +31,8 @@ from pathlib import Path
 import dnslib
 import dnslib.server
 import yaml
+from ansible_collections.nearby.mirrors.plugins.module_utils.health import examine
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -285,6 +287,17 @@ def certificate(
 
 
 # ------------------------------------------------------------------------------------------------------------- mirror
+
+
+LAGS = {"a moment ago": (10, "good"), "long ago": (7200, "bad")}
+
+
+def lag(mirror: Mirror, site: dict[str, t.Any], upstream: t.Any, ago: float) -> tuple[str, str]:
+    """The verdict of cache_health's ``lag``, with its detail, where a registry that changed so many seconds ago is the upstream."""
+    upstream.changed = time.time() - ago
+    site = {"path": f"/{site['type']}/", "name": site["type"], "upstream": f"http://127.0.0.1:{upstream.port}"} | site
+    report = examine(Client(), f"http://127.0.0.1:{mirror.address[1]}", [site], Client())
+    return next((check["verdict"], check["detail"]) for check in report.checks if check["check"] == "lag")
 
 
 # Apache asks the host's own resolver and does not run as root: it sees the bench's hosts in the place of this machine's.

@@ -281,7 +281,7 @@ def test_bundler_falls_back_to_the_registry(lab: Lab, node: Node) -> None:
 
 
 def test_the_mirror_is_healthy(lab: Lab) -> None:
-    report = health.examine(Client(), lab.url)
+    report = health.examine(Client(), lab.url, upstream=Client())
     assert not report.bad, report.failure
     checks = {entry["check"]: entry["verdict"] for entry in report.checks if entry["site"] == "gem"}
     assert len(checks) == len(health.gem.CHECKS) and set(checks.values()) == {"good"}, report.checks

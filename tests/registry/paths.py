@@ -43,7 +43,7 @@ class Paths:
     ``gone`` are paths that answer 410, ``moved`` tells where those lead that answer 302, ``failing`` has it answer 503 to all,
     ``delay`` is in seconds. ``HEADERS`` are those of what is there, by a pattern of its path, of which the first one that is found counts;
     ``ABSENT`` those of a 404 or 410, and ``WHY`` its body. Media types that are among ``PACKED`` are compressed on the way for who takes
-    that, which makes their entity tags weak.
+    that, which makes their entity tags weak. Where ``changed`` is set, all that is there was changed then.
     """
 
     HEADERS: t.ClassVar[dict[str, dict[str, str]]] = {"": {"ETag": '"{md5}"'}}
@@ -59,6 +59,7 @@ class Paths:
         self.delay = 0.0
         self.generations: dict[tuple[str, str], list[bytes]] = {}
         self.lock = threading.Lock()
+        self.changed = 0.0
         handler = type("Handler", (Handler,), {"registry": self})
         self.server = http.server.ThreadingHTTPServer((host, 0), handler)
         self.server.daemon_threads = True
@@ -83,7 +84,8 @@ class Paths:
                 seen.append(digest)
             said = Said(body, EPOCH + len(seen))
         found = next(headers for pattern, headers in self.HEADERS.items() if re.search(pattern, path))
-        return {"Content-Type": media_type, "Accept-Ranges": "bytes"} | {name: value.format_map(said) for name, value in found.items()}
+        told = {"Last-Modified": formatdate(self.changed, usegmt=True)} if self.changed else {}
+        return {"Content-Type": media_type, "Accept-Ranges": "bytes"} | {name: value.format_map(said) for name, value in found.items()} | told
 
     def why(self, path: str, status: int = 404) -> bytes:
         """The body of what is not there."""

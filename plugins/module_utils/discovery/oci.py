@@ -25,9 +25,7 @@ def discover(client: Client, site: Mapping[str, Any]) -> Found:
         asked = answer.headers.get("WWW-Authenticate")
         refusal = f"{url} answered {answer.status}" if answer.status in (401, 403) else ""
         if answer.status == 401 and asked.lower().startswith("bearer "):
-            told = dict(re.findall(r'([a-z]+)="([^"]*)"', asked))
-            token = client.get(f"{told.get('realm', '')}?service={quote(told.get('service', ''))}", redirects=3)
-            refusal = "" if token.status == 200 and _token(token.body) else f"{site['upstream']} gives no token without credentials"
+            refusal = "" if token_for(client, asked) else f"{site['upstream']} gives no token without credentials"
     except HttpError as error:
         raise DiscoveryError(f"Site '{site['name']}': {error}; let this host reach it, or set another upstream: {where}.") from error
     if refusal:
@@ -39,9 +37,13 @@ def discover(client: Client, site: Mapping[str, Any]) -> Found:
     return Found()
 
 
-def _token(body: bytes) -> str:
+def token_for(client: Client, challenge: str) -> str:
+    """What a registry gives everybody who comes with what its WWW-Authenticate says; empty where it gives nothing. Raises HttpError."""
+    said = dict(re.findall(r'([a-z]+)="([^"]*)"', challenge))
+    query = "&".join(f"{key}={quote(said[key])}" for key in ("service", "scope") if key in said)
+    answer = client.get(f"{said.get('realm', '')}?{query}", redirects=3)
     try:
-        told = json.loads(body)
+        told = json.loads(answer.body) if answer.status == 200 else {}
     except ValueError:
         return ""
     return str(told.get("token") or told.get("access_token") or "") if isinstance(told, dict) else ""

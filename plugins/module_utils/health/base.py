@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -228,6 +229,18 @@ def moment(text: str) -> float | None:
     return (told if told.tzinfo else told.replace(tzinfo=timezone.utc)).timestamp()
 
 
+def modified(response: Response) -> float | None:
+    """Seconds since the epoch at which what is answered was changed last, as its headers tell; None where they do not."""
+    try:
+        return parsedate_to_datetime(response.headers.get("Last-Modified")).timestamp()
+    except (TypeError, ValueError):
+        return None
+
+
+def some(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def sends_to(place: str) -> str:
     return f": its upstream sends it to {place}, which is not among the site's origins"
 
@@ -244,12 +257,13 @@ def expect(response: Response, status: int = 200) -> Response:
     return response
 
 
-def ask_upstream(probe: Probe, path: str) -> Response:
+def ask_upstream(probe: Probe, path: str, method: str = "GET", **headers: str) -> Response:
     """What upstream has under a path of the mirror, where the two differ in the site's path alone. Raises Skip."""
     if probe.upstream is None or not probe.site.upstream:
         raise Skip("upstream was not to be asked")
+    url = probe.site.upstream + probe.site.at_its_port.path + path[len(probe.site.path) :]
     try:
-        return probe.upstream.get(probe.site.upstream + "/" + path[len(probe.site.path) :], redirects=3)
+        return probe.upstream.request(method, url, headers, redirects=3)
     except HttpError as error:
         raise Skip(f"upstream could not be asked: {error}") from error
 
@@ -286,6 +300,28 @@ def stays_stale(probe: Probe, response: Response) -> Verdict:
     place = probe.moved_to(response.url)
     reason = sends_to(place) if place else ", see its error log"
     return bad(f"{response.url} stays stale; the mirror cannot refresh it from {probe.site.upstream}{reason}")
+
+
+def judge_lag(
+    probe: Probe,
+    theirs: Response,
+    ours: Response,
+    told: Callable[[Response], set[str]],
+    since: Callable[[Response], float | None] = modified,
+) -> Verdict:
+    """Whether the mirror's page tells the same as upstream's. Some lag is what a cache is for: it is bad if upstream's changed long ago."""
+    try:
+        names, changed = told(expect(theirs)), since(theirs)
+    except (HttpError, ValueError) as error:
+        raise Skip(f"upstream's answer is of no use: {error}") from error
+    different = names ^ told(expect(ours))
+    if not different:
+        return good("as upstream's")
+    detail = f"{ours.url} and upstream's differ in {some(different)}"
+    if changed is None:
+        raise Skip(f"{detail}; upstream does not tell since when")
+    age = probe.now() - changed
+    return (bad if age > probe.options.max_lag else good)(f"{detail}; upstream's was changed {age:.0f} s ago")
 
 
 def judge_hit(probe: Probe, path: str, **headers: str) -> Verdict:

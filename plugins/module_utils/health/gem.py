@@ -13,7 +13,21 @@ import re
 import zlib
 
 from ..http import Response
-from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range, stays_stale
+from .base import (
+    Probe,
+    Skip,
+    Verdict,
+    ask_upstream,
+    bad,
+    expect,
+    good,
+    is_stale,
+    judge_head,
+    judge_hit,
+    judge_lag,
+    judge_range,
+    stays_stale,
+)
 
 ENTRY = re.compile(rb"(\S+) (\S+) ([0-9a-f]{32})")
 VERSION = re.compile(rb"([0-9][0-9A-Za-z._-]*) ([^|]*)\|(.+)")
@@ -173,6 +187,16 @@ def freshness(probe: Probe) -> Verdict:
     return good("not stale")
 
 
+def lag(probe: Probe) -> Verdict:
+    """A page has the versions that upstream's has, or not for long others."""
+    path = _info(probe)
+
+    def told(response: Response) -> set[str]:
+        return {line[1].decode() for line in _lines(response.body, response.url, VERSION)}
+
+    return judge_lag(probe, ask_upstream(probe, path), probe.get(path), told)
+
+
 CHECKS = (
-    versions, info, sums, appended, specifications, absent, checksum, index_hit, gem_hit, gem_head, gem_range, freshness,
+    versions, info, sums, appended, specifications, absent, checksum, index_hit, gem_hit, gem_head, gem_range, freshness, lag,
 )  # fmt: skip

@@ -32,6 +32,7 @@ from .base import (
     is_stale,
     judge_head,
     judge_hit,
+    judge_lag,
     judge_range,
     stays_stale,
     why,
@@ -217,6 +218,12 @@ def freshness(probe: Probe) -> Verdict:
     return good("not stale")
 
 
+def lag(probe: Probe) -> Verdict:
+    """The list has the versions that upstream's has, or not for long others."""
+    path = _module(probe) + "list"
+    return judge_lag(probe, ask_upstream(probe, path), probe.get(path), lambda response: set(_listed(response)))
+
+
 CHECKS = (
-    versions, latest, info, absent, archive, checksum, list_hit, archive_hit, archive_head, archive_range, freshness,
+    versions, latest, info, absent, archive, checksum, list_hit, archive_hit, archive_head, archive_range, freshness, lag,
 )  # fmt: skip

@@ -16,7 +16,24 @@ from urllib.parse import quote, urlsplit
 
 from ..catalogue.npm import INSTALL
 from ..http import Response, origin
-from .base import Probe, Skip, Verdict, bad, expect, get_small, good, is_stale, judge_head, judge_hit, judge_range, stays_stale
+from .base import (
+    Probe,
+    Skip,
+    Verdict,
+    ask_upstream,
+    bad,
+    expect,
+    get_small,
+    good,
+    is_stale,
+    judge_head,
+    judge_hit,
+    judge_lag,
+    judge_range,
+    modified,
+    moment,
+    stays_stale,
+)
 
 WHOLE = "application/json"
 ACCEPT = f"{INSTALL}; q=1.0, {WHOLE}; q=0.8, */*"
@@ -135,6 +152,24 @@ def freshness(probe: Probe) -> Verdict:
     return good("not stale")
 
 
+def _told(response: Response) -> set[str]:
+    """The versions, and what is tagged."""
+    document = _read(response)
+    return {*document["versions"], *(f"{tag}: {version}" for tag, version in document.get("dist-tags", {}).items())}
+
+
+def _changed(response: Response) -> float | None:
+    """As a document tells it, which the whole one does beside the times of its versions."""
+    document = _read(response)
+    return moment(str(document.get("modified") or (document.get("time") or {}).get("modified"))) or modified(response)
+
+
+def lag(probe: Probe) -> Verdict:
+    """The document tells of the versions and tags that upstream's does, or not for long of others."""
+    path = _path(probe)
+    return judge_lag(probe, ask_upstream(probe, path, Accept=ACCEPT), probe.get(path, Accept=ACCEPT), _told, _changed)
+
+
 CHECKS = (
-    representations, links, digest, document_hit, tarball_hit, tarball_head, tarball_range, freshness,
+    representations, links, digest, document_hit, tarball_hit, tarball_head, tarball_range, freshness, lag,
 )  # fmt: skip

@@ -13,8 +13,24 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..http import Response
-from .base import Probe, Skip, Verdict, bad, expect, get_small, good, is_stale, judge_head, judge_hit, judge_range
+from ..catalogue.oci import MANIFESTS
+from ..discovery.oci import token_for
+from ..http import HttpError, Response
+from .base import (
+    Probe,
+    Skip,
+    Verdict,
+    ask_upstream,
+    bad,
+    expect,
+    get_small,
+    good,
+    is_stale,
+    judge_head,
+    judge_hit,
+    judge_lag,
+    judge_range,
+)
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 TELLS = "Docker-Content-Digest"
@@ -127,6 +143,29 @@ def freshness(probe: Probe) -> Verdict:
     return good("not stale")
 
 
+def _theirs(probe: Probe) -> Response:
+    """Upstream's answer to HEAD of the tag; who asks has at most to fetch a token first. Raises Skip."""
+    response = ask_upstream(probe, _tag(probe), "HEAD", Accept=MANIFESTS)
+    if response.status != 401 or probe.upstream is None:
+        return response
+    try:
+        token = token_for(probe.upstream, response.headers.get("WWW-Authenticate"))
+    except HttpError as error:
+        raise Skip(f"upstream could not be asked: {error}") from error
+    return ask_upstream(probe, _tag(probe), "HEAD", Accept=MANIFESTS, Authorization=f"Bearer {token}")
+
+
+def lag(probe: Probe) -> Verdict:
+    """The tag has the digest that it has upstream, or not for long another one."""
+
+    def told(response: Response) -> set[str]:
+        if TELLS not in response.headers:
+            raise ValueError(f"{response.url} comes without {TELLS}")
+        return {response.headers.get(TELLS)}
+
+    return judge_lag(probe, _theirs(probe), probe.head(_tag(probe)), told)
+
+
 CHECKS = (
-    support, tag, manifest, config, tag_hit, blob_hit, tag_head, blob_head, blob_range, freshness,
+    support, tag, manifest, config, tag_hit, blob_hit, tag_head, blob_head, blob_range, freshness, lag,
 )  # fmt: skip

@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ..http import REDIRECTS, HttpError, Response, origin
 from ..simple_api import MEDIA_TYPES, SERIAL_HEADER, File, Page, parse, representation, strongest
-from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range, moment, stays_stale, why
+from .base import Probe, Skip, Verdict, bad, expect, good, is_stale, judge_head, judge_hit, judge_range, moment, some, stays_stale, why
 
 HEADS = 4  # how many files are measured with HEAD where the index tells no sizes
 ANYTHING = "*/*"
@@ -132,10 +132,6 @@ def _serial(response: Response, page: Page) -> int | None:
     return int(given) if given.isdigit() else page.serial
 
 
-def _some(names: set[str]) -> str:
-    return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
 def _index(probe: PypiProbe, kinds: tuple[str, ...]) -> Verdict:
     offered = [kind for kind in kinds if kind in probe.site.representations]
     if not offered:
@@ -185,7 +181,7 @@ def same_files(probe: PypiProbe) -> Verdict:
     if serials[0] != serials[1]:
         raise Skip("JSON is of serial {}, HTML of serial {}; try again when both have been refreshed".format(*serials))
     different = {name for name, _digest in set(ours[0].items()) ^ set(ours[1].items())}
-    return bad(f"JSON and HTML of {probe.url(probe.project)} differ in {_some(different)}")
+    return bad(f"JSON and HTML of {probe.url(probe.project)} differ in {some(different)}")
 
 
 def legacy_json(probe: PypiProbe) -> Verdict:
@@ -348,7 +344,7 @@ def upload_time(probe: PypiProbe) -> Verdict:
             theirs, reasons = set(), [str(reason)]
         missing = (theirs - timed) & {file.name for file in page.files}
         if missing:
-            return bad(f"upstream tells upload times as {kind}, the mirror has none for {_some(missing)}")
+            return bad(f"upstream tells upload times as {kind}, the mirror has none for {some(missing)}")
         details += [f"{len(timed)} as {kind}"] if timed else []
     if not details:
         raise Skip(reasons[0] if reasons else "upstream tells none")
@@ -396,7 +392,7 @@ def serial_lag(probe: PypiProbe) -> Verdict:
     overdue = {name for name, age in ages.items() if age > probe.options.max_lag}
     serials = f"serial {our_serial}, upstream {their_serial}"
     if overdue:
-        return bad(f"missing for {max(ages.values()):.0f} s: {_some(overdue)} ({serials})")
+        return bad(f"missing for {max(ages.values()):.0f} s: {some(overdue)} ({serials})")
     if their_serial is None:
         raise Skip(f"upstream gives no serial; {len(missing)} of its files are missing here")
     if our_serial is None:

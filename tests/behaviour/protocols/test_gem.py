@@ -11,7 +11,7 @@ import typing as t
 
 import bench
 import pytest
-from bench import World, age, at_once, on_the_second, show
+from bench import LAGS, World, age, at_once, lag, on_the_second, show
 from gemindex import SPECIFICATIONS, GemIndex
 from promises import promise, table
 
@@ -293,3 +293,14 @@ def test_what_was_seen_is_served_while_upstream_is_away(world: World, index: Gem
     assert (reply.status, reply.cache, reply.body) == (200, "stale", whole), show(reply)
     assert (part.status, part.cache, part.body) == (206, "stale", whole[9:]) and checked(part, whole), show(part)
     assert other.status in (502, 503), "anything but 404, after which there would be no such gem: " + show(other)
+
+
+@promise("itself")
+@table("ago, expected", LAGS)
+def test_health_tells_that_upstream_has_had_another_one_for_long(world: World, index: GemIndex, gem: str, ago: int, expected: str) -> None:
+    """What the mirror asks stands still, and what health asks has gone on."""
+    with GemIndex() as newer:
+        newer.info = dict(index.info)
+        newer.publish(gem, "1.1.0", b"newer")
+        verdict, detail = lag(world.mirror, {"type": "gem", "probe": gem}, newer, ago)
+    assert verdict == expected and "differ in 1.1.0;" in detail, detail

@@ -9,7 +9,7 @@ import typing as t
 
 import bench
 import pytest
-from bench import World, age, at_once, on_the_second, show
+from bench import LAGS, World, age, at_once, lag, on_the_second, show
 from goproxy import DATABASE, GoProxy
 from promises import promise, table
 
@@ -243,3 +243,14 @@ def test_what_was_seen_is_served_while_upstream_is_away(world: World, proxy: GoP
     reply, other = get(world, seen), get(world, unseen)
     assert (reply.status, reply.cache, body(reply)) == (200, "stale", body(first)), show(reply)
     assert other.status in (502, 503), "anything but 404 and 410, after which go would believe that there is none: " + show(other)
+
+
+@promise("itself")
+@table("ago, expected", LAGS)
+def test_health_tells_that_upstream_has_had_another_one_for_long(world: World, module: str, ago: int, expected: str) -> None:
+    """What the mirror asks stands still, and what health asks has gone on."""
+    with GoProxy() as newer:
+        for version in "v1.0.0", "v1.1.0":
+            newer.publish(module, version)
+        verdict, detail = lag(world.mirror, {"type": "golang", "probe": module}, newer, ago)
+    assert verdict == expected and "v1.1.0" in detail, detail

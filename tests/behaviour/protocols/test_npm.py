@@ -12,7 +12,7 @@ import bench
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import examine
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
-from bench import Reply, World, age, at_once, on_the_second, show
+from bench import LAGS, Reply, World, age, at_once, lag, on_the_second, show
 from npmregistry import FULL, INSTALL, NpmRegistry
 from promises import promise, table
 
@@ -446,3 +446,14 @@ def test_health_is_proven_on_the_port_of_a_site_too(world: World, package: str) 
 @promise("closed")
 def test_publishing_is_refused(world: World, package: str) -> None:
     assert get(world, package, method="PUT", body=b"{}", headers={"Content-Length": "2"}).status == 405
+
+
+@promise("itself")
+@table("ago, expected", LAGS)
+def test_health_tells_that_upstream_has_had_another_one_for_long(world: World, package: str, ago: int, expected: str) -> None:
+    """What the mirror asks stands still, and what health asks has gone on."""
+    with NpmRegistry() as newer:
+        for version in "1.0.0", "1.1.0":
+            newer.publish(package, version)
+        verdict, detail = lag(world.mirror, {"type": "npm", "probe": package}, newer, ago)
+    assert verdict == expected and "1.1.0, latest: 1.0.0, latest: 1.1.0" in detail, detail

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import bench
 import pytest
-from bench import World, age, at_once, fetcher, on_the_second, show, until
+from bench import LAGS, World, age, at_once, fetcher, lag, on_the_second, show, until
 from ociregistry import CREDENTIALS, DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST, READERS, TOKEN, OciRegistry, digest
 from promises import promise, table
 
@@ -359,3 +359,13 @@ def test_on_a_port_of_its_own_there_is_nothing_else(world: World, image: str) ->
     for path in "/v2/", f"/v2/{image}/manifests/one", "/health":
         assert on_its_port(world, path, {"Host": "stranger.test"}).status == 421, path
     assert on_its_port(world, f"/v2/{image}/manifests/one", {"Content-Length": "0"}, method="PUT").status == 405
+
+
+@promise("itself")
+@table("ago, expected", LAGS)
+def test_health_tells_that_upstream_has_had_another_one_for_long(world: World, image: str, ago: int, expected: str) -> None:
+    """What the mirror asks stands still, and what health asks has gone on."""
+    with OciRegistry() as newer:
+        newer.push(image, "one", b"newer")
+        verdict, detail = lag(world.mirror, {"type": "oci", "name": "images", "path": "/v2/images/", "probe": f"{image}:one"}, newer, ago)
+    assert verdict == expected and newer.tags[image]["one"] in detail, detail

@@ -75,9 +75,9 @@ def test_a_healthy_mirror(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"@v/list": b"<html>\n"}, {"versions", *CALLERS}),
+        ({"@v/list": b"<html>\n"}, {"versions", "lag", *CALLERS}),
         ({"@v/list": b""}, {"versions"}),
-        ({"@v/list": 502}, {"versions", "list_hit", "freshness", *CALLERS}),
+        ({"@v/list": 502}, {"versions", "list_hit", "freshness", "lag", *CALLERS}),
         ({"@latest": b"{}"}, {"latest"}),
         ({"@latest": 404}, {"latest"}),
         ({"@latest": 500}, {"latest"}),

@@ -120,7 +120,7 @@ def test_what_a_program_fetches_for_the_mirror_is_not_asked_for():
     world = Refusing(sent(ELSEWHERE))
     site = documented({"name": "images", "type": "oci", "upstream": "https://images.test", "probe": "app:one"})
     assert verdicts_of(world, MIRROR, site, world)["tag"] == ("bad", f"{MIRROR}/v2/images/app/manifests/one answered 502, not 200")
-    assert not world.asked
+    assert [asked[0] for asked in world.asked] == ["HEAD"], "by the check that compares tags alone"
 
 
 def test_it_is_asked_where_the_file_comes_from_and_as_the_check_asked():

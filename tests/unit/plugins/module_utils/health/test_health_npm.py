@@ -35,7 +35,7 @@ class Mirror(FakeMirror):
         self.whole = whole or (part if isinstance(part, bytes) else document())
 
     def find(self, url, headers):
-        assert url.startswith((MIRROR + "/npm/@a%2Fdemo", MIRROR + "/npm/@a/demo/-/")), url
+        assert url.startswith((MIRROR + "/npm/@a%2Fdemo", MIRROR + "/npm/@a/demo/-/", SITE["upstream"] + "/@a%2Fdemo")), url
         if url == MIRROR + LINK[len(OWN) :]:
             return self.tarball
         return self.part if INSTALL in headers.get("Accept", "") else self.whole
@@ -50,7 +50,7 @@ def examine(mirror, **site):
 
 def test_a_healthy_mirror():
     found = examine(Mirror())
-    assert verdicts(found, "good") == {check.__name__ for check in npm.CHECKS}, found
+    assert verdicts(found, "good") == {check.__name__ for check in npm.CHECKS} - {"lag"}, found
     assert found["links"] == ("good", f"all on {OWN}")
     assert found["digest"] == ("good", "sha512 of 9 bytes")
 
@@ -102,7 +102,7 @@ def test_stale_and_never_a_hit():
 
 def test_what_cannot_be_judged_is_skipped():
     assert verdicts(examine(Mirror(), probe=""), "skipped") == {check.__name__ for check in npm.CHECKS}
-    assert verdicts(examine(Mirror(document(tag="none"))), "skipped") == {"digest"}
+    assert verdicts(examine(Mirror(document(tag="none"))), "skipped") == {"digest", "lag"}
 
 
 def test_the_strongest_digest_counts():
