@@ -183,18 +183,27 @@ _BASEURL = re.compile(r"(?m)^(baseurl[ \t]*=[ \t]*)(.*(?:\n[ \t]+\S.*)*)")
 _CREDENTIALS = re.compile(r"(?m)^(?:username|password|sslclientcert|sslclientkey)[ \t]*=[ \t]*\S")
 _DISABLED = re.compile(r"(?m)^enabled[ \t]*=[ \t]*(?:0|no|false|off)\b")
 _LISTED = re.compile(r"(?m)^(metalink|mirrorlist)[ \t]*=[ \t]*\S")
+_SERVERS = re.compile(r"(?m)^(?:baseurl|metalink|mirrorlist)[ \t]*=.*(?:\n[ \t]+\S.*)*")
+_ASIDE = "# nearby-mirrors: "
 
 
 def merge_rpm(base: str, ours: str, old: str = "") -> str:
     """`base` with the mirror's URL in front of the URLs of each repository that it mirrors; everything else stays, to the byte.
 
     `ours` has a line `<upstream> <mirror's URL>` for each site, and so has `old`, by which an earlier run did the same. dnf tries
-    the URLs of a `baseurl` in their order, and none of them where there is a list of mirrors. What is fetched with credentials is
-    left alone: they would go to the mirror. Source: dnf.conf(5).
+    the URLs of a `baseurl` in their order, and none of them where there is a list of mirrors: so a list becomes a comment, behind a
+    `baseurl`, where `ours` has a line `[<repository>] <its URLs>`. What is fetched with credentials is left alone: they would go to
+    the mirror. Source: dnf.conf(5).
     """
+    named = {line.partition(" ")[0]: line.partition(" ")[2] for line in reversed(ours.splitlines())}
 
     def section(text: str) -> str:
+        text = re.sub(rf"(?m)^baseurl=.*\n(?={_ASIDE})|^{_ASIDE}", "", text)
         new = "" if _CREDENTIALS.search(text) or _LISTED.search(text) else ours
+        urls = named.get(text.partition("]")[0] + "]")
+        if urls and not new and not _CREDENTIALS.search(text):
+            text = _SERVERS.sub(lambda match: re.sub("(?m)^", _ASIDE, match[0]), text)
+            return text.replace(_ASIDE, f"baseurl={urls}\n{_ASIDE}", 1)
 
         def fronted(match: re.Match[str]) -> str:
             value = match[2]
@@ -538,7 +547,7 @@ def remarks(path: str, merge: str, text: str, ours: str = "") -> list[str]:
         for section in _sections(text):
             listed = None if _DISABLED.search(section) else _LISTED.search(section)
             if listed and any(_mirrored(match[2], ours) for match in _BASEURL.finditer(re.sub("(?m)^#[ \\t]*", "", section))):
-                advice = "to have it ask the mirror, give it that baseurl alone"
+                advice = "to have it ask the mirror, name it in the repositories of the mirror's site"
                 found.append(f"{path}: {section.partition(']')[0]}] is kept, and dnf asks its {listed[1]} and not its baseurl; {advice}")
     elif merge == "cargo" and ((_toml(text) or {}).get("net") or {}).get("offline"):
         found.append(f"{path}: net.offline is kept, and cargo asks no index at all, not even the mirror")

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.nearby.mirrors.plugins.module_utils.catalogue import ECOSYSTEMS, Ecosystem
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import HttpError, Response
-from ansible_collections.nearby.mirrors.plugins.module_utils.sites import PROBE
+from ansible_collections.nearby.mirrors.plugins.module_utils.sites import PROBE, are_repositories
 
 VERSION = 1
 MAX_DOCUMENT = 1024 * 1024
@@ -74,7 +74,7 @@ def build(
         "engine": engine,
         "sites": [
             {key: site[key] for key in ("name", "type", "path", "upstream", "origins", "index", "probe", "suites")}
-            | {key: site[key] for key in ("registry", "port") if site[key]}
+            | {key: site[key] for key in ("registry", "port", "repositories") if site[key]}
             | {
                 "representations": site["offered"],
                 "routes": [{key: route[key] for key in ("name", "kind", "path", "target", "id")} for route in site["routes"]],
@@ -122,7 +122,7 @@ def from_document(document: Any, base: str, types: Iterable[str], where: str) ->
     """`{url, name, indexes: {type: {url, host, plain, probe, upstream}}}` of a mirror document; the first site of a type counts.
 
     Where clients use all sites of a type, its entry has them in `sites`, `{name, url, upstream}` each, the `registry` by which names
-    of images call it, and the `own_url` that it has on a port of its own.
+    of images call it, the `own_url` that it has on a port of its own, and the paths of `repositories` by what dnf calls them.
     `base` is the URL that the document was fetched from; without one the document's own `url` counts. Raises BadInput.
     """
     if not isinstance(document, Mapping):
@@ -156,6 +156,10 @@ def from_document(document: Any, base: str, types: Iterable[str], where: str) ->
             entry = {"name": site["name"], "url": base + index, "upstream": upstream}
             entry |= {"registry": registry} if registry else {}
             entry |= {"own_url": at_port(base, site["port"], where)} if "port" in site else {}
+            if "repositories" in site:
+                if not are_repositories(site["repositories"]):
+                    raise BadInput(f"{where} has a site with the repositories {site['repositories']!r}, which are no paths by name")
+                entry["repositories"] = site["repositories"]
             known.setdefault("sites", []).append(entry)
     if not indexes:
         raise BadInput("{} has no site that a client on this node can use (supported: {})".format(where, ", ".join(types)))

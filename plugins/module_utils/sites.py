@@ -24,12 +24,15 @@ from .http import origin as origin_of
 
 OPTIONS = {
     *("name", "type", "path", "upstream", "origins", "probe", "lifetime"),
-    *("immutable", "query", "representations", "posts", "suites", "registry", "port", "index"),
+    *("immutable", "query", "representations", "posts", "suites", "repositories", "registry", "port", "index"),
 }
 RESERVED_PATHS = {"/", "/health/", "/mirror.json/"}
 _WORD = r"(?!\.\.?(?:/|$))[A-Za-z0-9@!._~:%+,=-]+"
 # A project's name or path, of what needs no quoting in a URL or a shell.
 PROBE = re.compile(f"(?:{_WORD}(?:/{_WORD})*)?")
+
+# What dnf calls a repository, and its path, in which dnf's variables may stand.
+REPOSITORY = re.compile(r"[A-Za-z0-9_.:-]+ (?:(?!\.\.?(?:/|$))[A-Za-z0-9._~$+{}:-]+(?:/(?!$)|$))+")
 
 
 class SiteError(ValueError):
@@ -125,6 +128,11 @@ def check_suites(site: Mapping[str, Any]) -> list[str]:
         if not isinstance(suite, str) or not re.fullmatch(rf"/|{word}(?:/{word})*/?", suite):
             raise SiteError(f"Site '{site['name']}': suite '{suite}' is none that apt could ask a mirror for; correct it.")
     return suites
+
+
+def are_repositories(told: object) -> bool:
+    """Whether it has paths of repositories by what dnf calls them."""
+    return isinstance(told, Mapping) and all(REPOSITORY.fullmatch(f"{name} {path}") for name, path in told.items())
 
 
 def spellings(url: str) -> list[str]:
@@ -249,6 +257,8 @@ def resolve_site(
         raise SiteError(f"Site '{name}': only names of images begin with that of a registry; take registry out.")
     if registry and not (isinstance(registry, str) and re.fullmatch(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?", registry)):
         raise SiteError(f"Site '{name}': registry '{registry}' is no host name, with a port or without; correct it.")
+    if "repositories" in site and not (ecosystem.type == "rpm" and are_repositories(site["repositories"])):
+        raise SiteError(f"Site '{name}': repositories are of type rpm, a path below the site by what dnf calls each; correct them.")
     suites = check_suites(site)
     probe = site.get("probe")
     if probe is None:
@@ -335,6 +345,7 @@ def resolve_site(
         "upstream": upstream,
         "origins": origins,
         "suites": suites,
+        "repositories": site.get("repositories", {}),
         "components": discovered.get("components", []),
         "registry": registry,
         "fetchers": fetchers,

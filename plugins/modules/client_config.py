@@ -53,7 +53,8 @@ options:
           - V(uv) adds the C([[index]]) and keeps all other lines.
           - V(npm) sets the same options and keeps all other lines.
           - V(rpm) takes lines of an upstream and its mirror's URL, and puts the latter in front of each C(baseurl) below the former. It
-            makes no file, and leaves alone repositories with credentials, a C(metalink) or a C(mirrorlist).
+            makes no file, and leaves alone repositories with credentials, a C(metalink) or a C(mirrorlist). A line C([<repository>])
+            with URLs makes them the C(baseurl) of that repository, where it has such a list, which becomes a comment.
           - V(cargo) adds the tables, in the place of those that have their names, and keeps all others.
           - V(maven) adds the C(<mirror>) and keeps all else.
           - V(apt) is about all sources in the folder O(files[].path), such as C(/etc/apt). Each line of O(files[].content) is an archive,

@@ -91,8 +91,8 @@ mirror:
         - By ecosystem, the index to use, with the keys C(url), C(host) (with its port, if there is one), C(plain)
           (true where there is no TLS), C(probe) (the project that was asked for) and C(upstream) (what the index is a mirror of,
           if that is known).
-        - Where clients use all sites of a type, C(sites) has them, with the keys C(name), C(url), C(upstream), for V(oci) C(registry), and
-          C(own_url) where one has a port of its own.
+        - Where clients use all sites of a type, C(sites) has them, with the keys C(name), C(url), C(upstream), for V(oci) C(registry),
+          C(own_url) where one has a port of its own, and C(repositories) where one of type V(rpm) names some.
       type: dict
     left_out:
       description: By ecosystem, what is wrong with an index that does not answer; its clients are not pointed at it, with a warning.

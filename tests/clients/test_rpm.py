@@ -114,6 +114,7 @@ def world(request: pytest.FixtureRequest, trees: dict[str, Path], tmp_path_facto
     tree = RpmTree()
     tree.load(trees["first"])
     site = {"type": "rpm", "upstream": f"http://127.0.0.1:{tree.port}", "probe": REPOSITORY, "lifetime": 300}
+    site["repositories"] = {"listed": "$releasever/noarch/os"}
     with bench.one_site(tmp_path_factory.mktemp(f"dnf-{request.param}"), request.param, tree, [], **site) as world:
         yield world
 
@@ -146,22 +147,26 @@ class Node:
 
 
 @pytest.fixture
-def node(world: bench.World, workshop: Workshop, tmp_path: Path) -> Callable[[], Node]:
-    """Makes a node that the role has pointed at the mirror."""
+def node(world: bench.World, workshop: Workshop, tmp_path: Path) -> Callable[..., Node]:
+    """Makes a node that the role has pointed at the mirror; ``listed``: its repository has a list of mirrors, which leads nowhere."""
     control = make_control(tmp_path)
     url = "http://127.0.0.1:{}".format
-    text = f"[demo]\nname=Demo $releasever\nbaseurl={url(world.registries['rpm'].port)}/$releasever/noarch/os/\n"
-    text += f"enabled=1\ngpgcheck=1\nrepo_gpgcheck=1\ngpgkey=file://{workshop.key}\n"
+    servers = [f"{url(port)}{{}}/$releasever/noarch/os/".format for port in (world.mirror.address[1], world.registries["rpm"].port)]
+    there, fronted = f"baseurl={servers[1]('')}\n", f"baseurl={servers[0]('/rpm')} {servers[1]('')}\n"
+    nowhere = f"metalink={url(bench.free_port())}/metalink?repo=demo-$releasever&arch=$basearch\n"
 
-    def make() -> Node:
+    def make(listed: bool = False) -> Node:
+        text = "[{}]\nname=Demo $releasever\n{}enabled=1\ngpgcheck=1\nrepo_gpgcheck=1\ngpgkey=file://{}\n".format(
+            *(("listed", nowhere) if listed else ("demo", there)), workshop.key
+        )
         root = tmp_path / f"node-{len(list(tmp_path.iterdir()))}"
         (root / "var/log").mkdir(parents=True)
         write_files(root, {"etc/yum.repos.d/demo.repo": (0o644, text), "etc/dnf/dnf.conf": (0o644, "[main]\ngpgcheck=1\n")})
         variables = {"configure_mirrors_url": url(world.mirror.address[1]), "configure_mirrors_root": str(root)}
         run = control.play("nodes", {"node": variables})
         assert run.code == 0, run.output
-        fronted = text.replace("baseurl=", f"baseurl={url(world.mirror.address[1])}/rpm/$releasever/noarch/os/ ")
-        assert (root / "etc/yum.repos.d/demo.repo").read_text() == fronted
+        expected = text.replace(there, fronted).replace(nowhere, f"{fronted}# nearby-mirrors: {nowhere}")
+        assert (root / "etc/yum.repos.d/demo.repo").read_text() == expected
         return Node(root)
 
     return make
@@ -201,6 +206,19 @@ def test_dnf_installs_cold_then_without_upstream_and_then_without_the_mirror(
     assert nodes[2].install("demo-app") == "first"
     assert packages <= {path for path, _status in tree.asked}
     mirror.start()
+
+
+def test_a_repository_with_a_list_of_mirrors_is_had_from_the_mirror_and_then_from_its_upstream(
+    world: bench.World, node: Callable[..., Node]
+) -> None:
+    nodes = [node(listed=True) for _number in range(2)]
+    assert nodes[0].install("demo-app") == "first"
+    time.sleep(LOG_FLUSH_SECONDS)
+    served = [line["uri"] for line in world.mirror.log("^/rpm/") if line["status"] == 200 and line["uri"].endswith(".rpm")]
+    assert len(served) == 2
+    world.mirror.stop()
+    assert nodes[1].install("demo-app") == "first"
+    world.mirror.start()
 
 
 def test_signatures_are_checked_as_ever(world: bench.World, node: Callable[[], Node]) -> None:

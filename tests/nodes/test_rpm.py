@@ -12,17 +12,31 @@ FOLDER = "etc/yum.repos.d"
 BASE = "[base]\nname = Base $releasever\nbaseurl=https://rpm.example.org/pub/$releasever/$basearch/os/\ngpgcheck=1\ngpgkey=file:///k\n"
 EXTRA = "# kept\n[extra]\nbaseurl = https://extra.example.org/9/\n[extra-source]\nbaseurl=https://extra.example.org/src/\nenabled=0\n"
 LISTED = "[listed]\nmetalink=https://list.example.org/?repo=9\n#baseurl=https://rpm.example.org/pub/9/\n"
+NAMED = "[baseos]\n#baseurl=https://x.example.org/\nmirrorlist=https://list.example.org/?repo=9\ngpgcheck=1\n"
 FILES = {
     f"{FOLDER}/base.repo": (0o640, BASE),
     f"{FOLDER}/extra.repo": (0o644, EXTRA),
     f"{FOLDER}/listed.repo": (0o644, LISTED),
+    f"{FOLDER}/named.repo": (0o644, NAMED),
     f"{FOLDER}/other.repo": (0o644, "[other]\nbaseurl=https://other.example.org/\n"),
 }
 SITES = [
-    {"name": "rpm", "type": "rpm", "path": "/rpm/", "index": "/rpm/", "upstream": "https://rpm.example.org/pub"},
+    {
+        "name": "rpm",
+        "type": "rpm",
+        "path": "/rpm/",
+        "index": "/rpm/",
+        "upstream": "https://rpm.example.org/pub",
+        "repositories": {"baseos": "$releasever/BaseOS/$basearch/os"},
+    },
     {"name": "extra", "type": "rpm", "path": "/extra/", "index": "/extra/", "upstream": "https://extra.example.org"},
 ]
+PATH = "$releasever/BaseOS/$basearch/os/"
 EXPECTED = {
+    "named.repo": NAMED.replace(
+        "mirrorlist=",
+        f"baseurl=http://mirror.test:8080/rpm/{PATH} https://rpm.example.org/pub/{PATH}\n# nearby-mirrors: mirrorlist=",
+    ),
     "base.repo": BASE.replace("=https://rpm", "=http://mirror.test:8080/rpm/$releasever/$basearch/os/ https://rpm"),
     "extra.repo": EXTRA.replace("= https", "= http://mirror.test:8080/extra/9/ https").replace(
         "=https", "=http://mirror.test:8080/extra/src/ https"

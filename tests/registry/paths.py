@@ -84,8 +84,10 @@ class Paths:
                 seen.append(digest)
             said = Said(body, EPOCH + len(seen))
         found = next(headers for pattern, headers in self.HEADERS.items() if re.search(pattern, path))
-        told = {"Last-Modified": formatdate(self.changed, usegmt=True)} if self.changed else {}
-        return {"Content-Type": media_type, "Accept-Ranges": "bytes"} | {name: value.format_map(said) for name, value in found.items()} | told
+        told = {name: value.format_map(said) for name, value in found.items()}
+        if self.changed:
+            told["Last-Modified"] = formatdate(self.changed, usegmt=True)
+        return {"Content-Type": media_type, "Accept-Ranges": "bytes"} | told
 
     def why(self, path: str, status: int = 404) -> bytes:
         """The body of what is not there."""

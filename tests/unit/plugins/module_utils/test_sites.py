@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from ansible_collections.nearby.mirrors.plugins.module_utils.mirror_document import build, from_document
+from ansible_collections.nearby.mirrors.plugins.module_utils.mirror_document import BadInput, build, from_document
 from ansible_collections.nearby.mirrors.plugins.module_utils.sites import SiteError, resolve_sites
 
 DEFAULTS = {"pypi": "https://index.example.org"}
@@ -482,6 +482,24 @@ def test_mirror_info_has_the_keys_that_zuul_jobs_documents_and_no_other():
     }
 
 
+BASEOS = "$releasever${releasever_minor:+z}/BaseOS/$basearch/os"
+
+
+@pytest.mark.parametrize(
+    "told", [[], "baseos", {"baseos": "/9"}, {"baseos": "9/"}, {"baseos": "../9"}, {"base os": "9"}, {"baseos": "9\n"}, {"baseos": ".."}]
+)
+def test_repositories_are_paths_by_name(told):
+    site = {"type": "rpm", "upstream": "http://h.test"}
+    (resolved,) = resolve([site | {"repositories": {"baseos": BASEOS}}])
+    document = build([resolved], "m", "", "http://m.test", "nginx")
+    assert from_document(document, "", ["rpm"], "it")["indexes"]["rpm"]["sites"][0]["repositories"] == {"baseos": BASEOS}
+    with pytest.raises(SiteError, match="repositories are of type rpm, a path below the site by what dnf calls each"):
+        resolve([site | {"repositories": told}])
+    document["sites"][0]["repositories"] = told
+    with pytest.raises(BadInput, match="has a site with the repositories"):
+        from_document(document, "", ["rpm"], "it")
+
+
 @pytest.mark.parametrize(
     ("sites", "sentence"),
     [
@@ -495,6 +513,7 @@ def test_mirror_info_has_the_keys_that_zuul_jobs_documents_and_no_other():
         ([{"type": "pypi", "name": "Py PI"}], "name 'Py PI'"),
         ([{"type": "generic", "name": "g"}], "no default upstream; set upstream:"),
         (["golang"], "'golang' has no default upstream; set upstream: for it in mirror_sites"),
+        ([NPM | {"repositories": {}}], "repositories are of type rpm"),
         (["rpm"], "'rpm' has no default upstream; set upstream: for it in mirror_sites"),
         ([{"type": "pypi", "upstream": "index.example.org"}], "no scheme or host"),
         ([{"type": "pypi", "upstream": "ftp://index.example.org"}], "no scheme or host"),

@@ -67,6 +67,28 @@ def test_a_list_that_leads_past_the_mirror_is_told_of(text: str, told: str) -> N
     assert len(found) == bool(told) and told in "".join(found)
 
 
+NAMED = OURS + "[a] http://m.test/rpm/$releasever/ https://up.test/pub/$releasever/\n[a] http://second.test/\n"
+ASIDE, BASEURL = "# nearby-mirrors: ", "baseurl=http://m.test/rpm/$releasever/ https://up.test/pub/$releasever/\n"
+LISTED = {
+    "a metalink": ("[a]\n#baseurl=https://x.test/\n@metalink=https://x.test/?a=b&c=d\ngpgcheck=1\n", 1),
+    "a list of mirrors": ("[b]\nbaseurl=https://x.test/\n[a]\nname=a\n@mirrorlist = https://x.test/\n", 1),
+    "over lines": ("[a]\n@metalink=https://x.test/\n@  https://y.test/\nenabled=1\n", 1),
+    "beside a baseurl": ("[a]\n@baseurl=https://up.test/pub/9/\nname=a\n@metalink=https://x.test/", 1),
+    "of another name": ("[b]\nmetalink=https://x.test/\n[a-source]\nmetalink=https://x.test/\n", 0),
+    "credentials": ("[a]\nmetalink=https://x.test/\nsslclientcert=/my.pem\n", 0),
+    "a comment": ("[a]\nbaseurl=https://x.test/\n#metalink=https://x.test/\n", 0),
+}
+
+
+@pytest.mark.parametrize(("text", "named"), LISTED.values(), ids=LISTED)
+def test_a_list_of_a_repository_that_is_named_is_set_aside(text: str, named: int) -> None:
+    base, merged = text.replace("@", ""), text.replace("@", BASEURL + ASIDE, 1).replace("@", ASIDE)
+    assert merge_rpm(base, NAMED) == merged and remarks("/x.repo", "rpm", merged, NAMED) == []
+    assert merge_rpm(merged, NAMED, NAMED) == merged
+    assert merge_rpm(merged, NAMED.replace("m.test", "n.test"), NAMED) == merged.replace("m.test", "n.test")
+    assert merge_rpm(merged, "", NAMED) == base and merged.count("m.test") == named
+
+
 A, B = ("[a]\nname=A\nbaseurl=https://up.test/pub/a/\ngpgcheck=1\n", "[b]\nbaseurl=https://x.test/b/\n")
 
 
