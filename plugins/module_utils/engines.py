@@ -18,6 +18,7 @@ class Limit:
     ``sentence`` what an operator should know.
     ``rows``     an expression that finds the rows of the behaviour table that the engine does not meet, by their node id; or none.
     ``faults``   an expression that finds the faults of the fault run that it excuses, by their names; or none.
+    ``figures``  what may fail of these.
     ``options``  options of a site that ask for it: such a site is refused.
     """
 
@@ -25,12 +26,14 @@ class Limit:
     sentence: str
     rows: str = ""
     faults: str = ""
+    figures: tuple[str, ...] = ("warm", "wrong")
     options: tuple[str, ...] = ()
 
 
 UNCHECKED = Limit(
     "unchecked",
     "What is damaged on the mirror's own disk is served as it lies there, until a scrub takes it out.",
+    figures=("warm", "wrong", "stored"),
 )
 PAIRS = Limit(
     "pairs",
@@ -55,6 +58,8 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
             "one-disk",
             "Where cache and temporary files are on one filesystem and others fill it, files that are not stored yet arrive cut,"
             " for about 10 s, until mirror_min_free has made room.",
+            faults=r"disk_full_one_disk",
+            figures=("cold", "sent twice"),
         ),
         PAIRS,
         GENERATIONS,
@@ -63,7 +68,11 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
             "Clients that ask for a blob of an image while it is fetched for the first time wait until all of it is there, and one that"
             " takes more than 15 minutes is fetched again meanwhile.",
         ),
-        UNCHECKED,
+        replace(
+            UNCHECKED,
+            sentence=f"{UNCHECKED.sentence} Clients of a file that was shortened there wait until they give up.",
+            faults=r"stored_halved",
+        ),
     ),
     "apache": (
         Limit(
@@ -102,7 +111,7 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
         PAIRS,
         GENERATIONS,
         # Apache finds damage of a stored header alone, which is a file of its own; Nginx that of the begin of a stored response.
-        replace(UNCHECKED, faults=r"stored_heads_overwritten|stored_emptied"),
+        replace(UNCHECKED, faults=r"stored_(heads_overwritten|emptied|halved)"),
     ),
 }
 
