@@ -5,9 +5,11 @@
 A fault's steps are functions of the lab: ``before`` while all is well, ``inject`` a second into the load, ``heal`` when the load has
 ended, ``after`` when all that was seen has been asked for again. What a step counts beside the load goes through ``lab.count``.
 
-Figures, each as "failed of": ``warm`` and ``cold`` requests of the load; ``wrong``, whole answers with another body than upstream's;
-``stored``, all that was asked for, warm and cold, asked for again after the fault; ``recovery``, whether a new release then shows.
+Figures, each as "failed of": requests of the load, ``before`` the fault, ``warm`` and ``cold``; ``wrong``, whole answers with another body
+than upstream's; ``stored``, all that was asked for, warm and cold, asked for again after the fault; ``recovery``, whether a new release
+then shows.
 ``wanted`` has the share that may fail, ANY where it is only told; what it does not name may not fail at all.
+What an engine is known not to do is no matter of ``wanted``, but of its limits (module_utils/engines.py).
 """
 
 from __future__ import annotations
@@ -17,11 +19,15 @@ import hashlib
 import re
 import time
 import typing as t
+import urllib.request
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from hosts import CACHE, EDGES, FRESH, MIRROR, NODE, UPSTREAM, USUAL_EDGES, Item, Lab, command
+from hosts import CACHE, EDGES, FRESH, MIRROR, NODE, UPSTREAM, USUAL_EDGES, Item, Lab, bench, command
 
 ANY = 1.0
+LOST = 64  # requests that may be sent twice where what holds the connections is killed: one of each client
+CLOSED = 20  # and for each reload, which closes the connections that clients keep, while some of them send (RFC 9112, 9.6)
 Step = t.Callable[[Lab], None]
 Entries = list[tuple[float, str, Item]]
 
@@ -55,6 +61,7 @@ class Fault:
     cold: int = 60  # projects that nobody asked for before, each with two pages and three files
     more: t.Callable[[Lab], Entries] | None = None  # requests beside the usual
     down: float = 0  # seconds in which nobody may be able to connect
+    again: int = 0  # requests that may be sent twice, as their connection was lost before the answer began
     quick: bool = False  # whether it is part of a quick run
 
 
@@ -124,7 +131,6 @@ def names(mode: str) -> Step:
 DEAD = {"cold": ANY}  # nothing can be had that nobody had before
 BROKEN = {"cold": ANY}  # a client notices
 EDGE = {"cold": 0.003}
-SCRUBBED = "after a scrub"
 UNSEEN = {"bad before the scrub": ANY}  # no server looks at what it sends
 
 
@@ -167,6 +173,19 @@ def full(lab: Lab) -> None:
 def not_full(lab: Lab) -> None:
     for name in ("filler", "rest"):
         (lab.mount / name).unlink(missing_ok=True)
+
+
+def one_disk(lab: Lab) -> None:
+    """Cache and temporary files are on the filesystem that gets full, and 100 MB are stored that are asked for no more."""
+    lab.deploy(mirror_cache_path=f"{CACHE}/nearby-mirror-cache", mirror_temp_path=f"{CACHE}/nearby-mirror-temp")
+    names = [lab.fresh_name("bulk") for _number in range(10)]
+    lab.publish_many(names, 5_000_000)
+    lab.ask([item for name in names for item in lab.files(name)], 10)
+
+
+def two_disks(lab: Lab) -> None:
+    lab.deploy()
+    lab.on(MIRROR, f"rm -rf {CACHE}/nearby-mirror-*")
 
 
 def remount(mode: str) -> Step:
@@ -222,7 +241,9 @@ def scrubbed(lab: Lab) -> None:
     """What is still bad after one scrub, and whether the registry is believed and not the mirror."""
     told = lab.play("nearby.mirrors.scrub", "--limit", MIRROR, nearby_scrub_request_rate=0, nearby_scrub_time_limit=300)
     lab.note(re.findall(r"^ *\"(.*looked at.*)\"", told.output, re.MULTILINE))
-    lab.count(SCRUBBED, lab.ask(lab.bad)["kinds"]["asked"]["failed"], len(lab.bad))
+    lab.count("after a scrub", lab.ask(lab.bad)["kinds"]["asked"]["failed"], len(lab.bad))
+    # A page in plain HTML has nothing that tells whether it is whole (docs/scrub.md), and none of these is for the next fault to find.
+    lab.empty()
 
 
 def corrupt_files(lab: Lab) -> None:
@@ -247,16 +268,27 @@ def downloads(lab: Lab) -> Entries:
 
 
 def reloads(lab: Lab) -> None:
-    for _time in range(5):
+    for _time in range(RELOADS):
         lab.on(MIRROR, "systemctl reload nearby-mirror")
         time.sleep(1)
 
 
+RELOADS = 5
 MASTER = "master=$(cat /run/nearby-mirror/mirror.pid)"
 
 
 def kills_worker(lab: Lab) -> None:
-    lab.on(MIRROR, f"{MASTER}; set -- $(cat /proc/$master/task/$master/children); kill -9 $1")
+    """The newest: not one that ends as it is of the configuration before, nor what cleans the cache."""
+    shown = lab.on(
+        MIRROR,
+        f"{MASTER}; for each in $(cat /proc/$master/task/$master/children); do echo $each $(tr '\\0' ' ' < /proc/$each/cmdline); done",
+    )
+    workers = re.findall(r"^(\d+) (?:nginx: worker process$|/usr/sbin/apache2 )", shown, re.MULTILINE)
+    if not workers:
+        raise RuntimeError(f"there is no worker among the master's children:\n{shown}")
+    lab.on(MIRROR, f"kill -9 {workers[-1]}")
+    if not bench.until(lambda: not lab.on(MIRROR, f"grep -s 'State:.[^Z]' /proc/{workers[-1]}/status || true"), 5):
+        raise RuntimeError("the worker lives on")
 
 
 def kills_master(lab: Lab) -> None:
@@ -286,8 +318,25 @@ def own_clock(lab: Lab) -> None:
     )
 
 
-def clock(offset: str) -> Step:
-    return lambda lab: lab.on(MIRROR, f"echo {offset} > /etc/faketimerc")
+def told_by(lab: Lab, header: str) -> str:
+    """A header of the mirror's answer at /health."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://{lab.prefix}.20/health", timeout=10) as answer:
+        return str(answer.headers[header])
+
+
+def clock(days: int) -> Step:
+    """The mirror's clock is wrong by so many days, and 20 answers of its server have that date."""
+
+    def moved(lab: Lab) -> bool:
+        return abs(parsedate_to_datetime(told_by(lab, "Date")).timestamp() - time.time() - days * 86400) < 60
+
+    def inject(lab: Lab) -> None:
+        lab.on(MIRROR, f"echo {days:+}d > /etc/faketimerc")
+        time.sleep(1)
+        lab.count("answers of another day", sum(not moved(lab) for _time in range(20)), 20)
+
+    return inject
 
 
 def clock_right(lab: Lab) -> None:
@@ -301,15 +350,20 @@ def usual_clock(lab: Lab) -> None:
 # ------------------------------------------------------------------------------------------------------------- deploys
 
 
+def other(number: int) -> dict[str, t.Any]:
+    """Another configuration, with each engine."""
+    return {"mirror_artifact_timeout": 60 + number}
+
+
 def deploys_twice(lab: Lab) -> None:
     """Both succeed, or one says who is at it; what comes of it is one of the two, whole."""
-    both = [lab.start_deploy(mirror_inactive=inactive) for inactive in ("61d", "62d")]
+    both = [lab.start_deploy(**other(number)) for number in (1, 2)]
     ended = [deploy.result(check=False) for deploy in both]
     refused = [played for played in ended if played.code]
     clear = [played for played in refused if re.search(r"deploy", "".join(re.findall(r"fatal: .*(?:\n.*)?", played.output)))]
     for played in refused:
         lab.note(re.findall(r'"msg": "(.*?)"', played.output)[-1:])
-    lab.count("deploys", len(refused) - len(clear) + (len(refused) == 2), 2)
+    lab.count("deploys", max(len(refused) - len(clear), len(refused) == 2), 2)
     lab.count("convergence", 0 if converges(lab, MIRROR) else 1, 1)
 
 
@@ -326,59 +380,81 @@ def converges(lab: Lab, host: str, **variables: t.Any) -> bool:
 
 
 RELEASE = "The release is in force"  # the task that touches what runs
+FOLDERS = "The mirror's folders are there"  # the last one before it that changes something
+MOMENTS = (0.5, 1, 1.5, 2, 2.5, 3, 4, 6)  # seconds into it; it takes some 3
+SWAP = 1.0  # seconds in which nobody may be able to connect after a kill
 
 
 def deploy_killed(lab: Lab) -> None:
-    """Deploys are killed after their third, sixth, ... task; and of the task that touches what runs others, each a bit later.
+    """Deploys of one other configuration are killed after their first, third, ... result, until one has fewer; then it has to converge.
 
-    Those of the second kind have another configuration each, and the next deploy has to go through.
+    Then those of further ones are killed at moments of the task that touches what runs, and after each kill the next deploy has
+    to converge. All that is warm is asked for after every kill.
     """
-    points = unserved = unconverged = 0
+    kills = unserved = checks = unconverged = 0
+    down = 0.0
 
-    def served() -> bool:
-        return not lab.ask(lab.warm)["kinds"]["asked"]["failed"]
+    def after(killed: str) -> None:
+        nonlocal kills, unserved, down
+        told = lab.ask(lab.warm)
+        kills += 1
+        down = max(down, told["down_seconds"])
+        if told["kinds"]["asked"]["failed"] or told["down_seconds"] > SWAP:
+            unserved += 1
+            lab.note(f"does not serve when killed {killed}: {told}")
 
-    for results in range(3, 60, 3):
-        played = lab.killed_deploy(MIRROR, kill={"results": results}, mirror_inactive="70d")
-        if not played.killed:
-            break
-        points += 1
-        unserved += not served()
-    unconverged += not converges(lab, MIRROR, mirror_inactive="70d")
-    for number, seconds in enumerate((0.5, 1, 1.5, 2, 3, 4, 6)):
-        variables = {"mirror_inactive": f"{71 + number}d"}
-        played = lab.killed_deploy(MIRROR, kill={"task": RELEASE, "seconds": seconds}, **variables)
-        if not played.killed:
-            break
-        points += 1
-        unserved += not served()
+    def check(killed: str, variables: dict[str, t.Any]) -> None:
+        nonlocal checks, unconverged
+        checks += 1
         if not converges(lab, MIRROR, **variables):
             unconverged += 1
-            lab.note(f"does not converge when killed {played.killed}")
-    lab.count("serving after a kill", unserved, points)
-    lab.count("convergence after a kill", unconverged, points)
+            lab.note(f"does not converge when killed {killed}")
+
+    before = told_by(lab, "X-Release")
+    results = 1
+    while (played := lab.killed_deploy(MIRROR, kill={"results": results}, **other(10))).killed:
+        after(played.killed)
+        results += 2
+    check(f"after up to {results - 2} results", other(10))
+    for number, seconds in enumerate(MOMENTS, 11):
+        played = lab.killed_deploy(MIRROR, kill={"task": RELEASE, "seconds": seconds}, **other(number))
+        if not played.killed:  # the task was faster
+            break
+        after(played.killed)
+        check(played.killed, other(number))
+        if told_by(lab, "X-Release") == before:
+            raise RuntimeError("the deploys that are killed do not change the release")
+        before = told_by(lab, "X-Release")
+    if checks < 4:
+        raise RuntimeError(f"no more than {checks - 1} deploys were killed while they put a release in force")
+    lab.note(f"killed after {(results - 1) // 2} results and at {checks - 1} moments; down for {down} s at most after a kill")
+    lab.count("serving after a kill", unserved, kills)
+    lab.count("convergence", unconverged, checks)
     lab.deploy()
 
 
 def fresh_deploy_killed(lab: Lab) -> None:
     """A first deploy is killed after its first change, the next one after its own first, and so on until there is nothing to change.
 
-    Where one begins with a change that was seen already, it is let go on to the next one. In between come kills in the last task.
+    Where one begins with a change that was seen already, it is let go on to the next one. Before the release is first put in force, this
+    is killed at its moments, the earliest first. Each kill is counted, and all of them come before the one check.
     """
-    seen: set[str] = set()
+    killed: list[str] = []
     changes = 1
-    points = [{"task": RELEASE, "seconds": seconds} for seconds in (0.5, 1.5, 3)]
-    while len(seen) < 30:
-        played = lab.killed_deploy(FRESH, kill={"changes": changes})
-        if RELEASE in played.killed or not played.killed:
+    while len(killed) < 30:
+        where = lab.killed_deploy(FRESH, kill={"changes": changes}).killed
+        if not where:
             break
-        changes = changes + 1 if played.killed in seen else 1
-        seen.add(played.killed)
-        if len(seen) > 3 and points:  # the packages are there by now
-            seen.add(lab.killed_deploy(FRESH, kill=points.pop()).killed)
-    seen.discard("")  # one that had ended by then
-    lab.note(f"killed {sorted(seen)}")
-    lab.count("convergence after kills", not converges(lab, FRESH), len(seen))
+        changes = changes + 1 if where in killed else 1
+        killed.append(where)
+        if FOLDERS in where and not any(RELEASE in each for each in killed):
+            # One that is killed late may have it in force, and the next one has nothing to do.
+            killed += filter(None, (lab.killed_deploy(FRESH, kill={"task": RELEASE, "seconds": each}).killed for each in MOMENTS[:3]))
+    for each in killed:
+        lab.note(f"killed {each}")
+    moments = sum(" into: " in each for each in killed)
+    lab.count("kills in the release missed", len(MOMENTS[:3]) - moments, len(MOMENTS[:3]))
+    lab.count(f"convergence after {len(killed)} kills", not converges(lab, FRESH), 1)
 
 
 def node_without_mirror(lab: Lab) -> None:
@@ -435,7 +511,13 @@ FAULTS = [
     Fault("upstream_address_change", "four addresses leave, two others come", moves, wanted=EDGE),
     Fault("names_missing", "the name server knows no name any more", names("missing"), wanted=DEAD),
     Fault(
-        "names_silent_at_boot", "the mirror boots while the name server is silent", boots_without_names, wanted=DEAD, seconds=20, down=120
+        "names_silent_at_boot",
+        "the mirror boots while the name server is silent",
+        boots_without_names,
+        wanted=DEAD,
+        seconds=20,
+        down=120,
+        again=LOST,
     ),
     Fault(
         "edge_502_of_six_connections",
@@ -450,6 +532,14 @@ FAULTS = [
     Fault("edge_silent_of_six_addresses", "one of six addresses is gone", edge_silent, before=edges(EDGES), wanted=EDGE, cold=200),
     Fault("herd_of_50", "no fault: 50 clients at once for a cold page and file", more=herd, after=fetches),
     Fault("disk_full", "the cache's filesystem is full", full, not_full, quick=True),
+    Fault(
+        "disk_full_one_disk",
+        "the same, and temporary files are on it, too",
+        full,
+        not_full,
+        before=one_disk,
+        after=two_disks,
+    ),
     Fault("disk_read_only", "the cache's filesystem is read-only", remount("ro"), remount("rw")),
     Fault("disk_wiped", "all that is stored is deleted", wiped),
     Fault(
@@ -464,7 +554,6 @@ FAULTS = [
         "each third stored file ends half-way; a scrub follows",
         halved,
         after=scrubbed,
-        wanted={"warm": ANY, "wrong": ANY, "stored": ANY},
     ),
     Fault(
         "stored_bits_flipped",
@@ -475,15 +564,37 @@ FAULTS = [
         seconds=0,
         quick=True,
     ),
-    Fault("reloads_during_downloads", "five reloads during ten downloads", reloads, more=downloads, quick=True),
-    Fault("kill_9_of_a_worker", "kill -9 of a worker", kills_worker),
-    Fault("kill_9_of_the_master", "kill -9 of the master", kills_master, down=10, quick=True),
-    Fault("reboot", "the mirror's host reboots", reboots, seconds=20, down=120),
-    Fault("clock_ahead", "the mirror's clock is 2 days ahead", clock("+2d"), clock_right, before=own_clock, after=usual_clock),
-    Fault("clock_behind", "the mirror's clock is 2 days behind", clock("-2d"), clock_right, before=own_clock, after=usual_clock),
-    Fault("two_deploys_at_once", "two deploys at once", deploys_twice, seconds=40),
-    Fault("deploy_killed", "a deploy is killed after its first, second, ... change", deploy_killed, seconds=60),
-    Fault("fresh_deploy_killed", "the same on a host that had no mirror, one kill after the other", fresh_deploy_killed, seconds=0),
+    Fault("reloads_during_downloads", "five reloads during ten downloads", reloads, more=downloads, again=RELOADS * CLOSED, quick=True),
+    Fault("kill_9_of_a_worker", "kill -9 of a worker", kills_worker, again=LOST),
+    Fault("kill_9_of_the_master", "kill -9 of the master", kills_master, down=10, again=LOST, quick=True),
+    Fault("reboot", "the mirror's host reboots", reboots, seconds=20, down=120, again=LOST),
+    Fault(
+        "clock_ahead", "the mirror's clock is 2 days ahead, as its answers say", clock(2), clock_right, before=own_clock, after=usual_clock
+    ),
+    Fault(
+        "clock_behind",
+        "the mirror's clock is 2 days behind, as its answers say",
+        clock(-2),
+        clock_right,
+        before=own_clock,
+        after=usual_clock,
+    ),
+    Fault("two_deploys_at_once", "two deploys at once", deploys_twice, seconds=40, again=2 * CLOSED),
+    Fault(
+        "deploy_killed",
+        "a deploy is killed after its first, third, fifth, ... result, then it has to converge;"
+        " others are killed while they put another release in force, and each of these has to converge",
+        deploy_killed,
+        seconds=300,
+        again=(len(MOMENTS) + 1) * CLOSED,
+    ),
+    Fault(
+        "fresh_deploy_killed",
+        "the first deploys to a host are killed after each change and while they put the release in force;"
+        " after all of these, it has to converge",
+        fresh_deploy_killed,
+        seconds=0,
+    ),
     Fault("node_without_mirror", "a node whose mirror cannot be reached", node_without_mirror, seconds=0, quick=True),
 ]
 

@@ -145,6 +145,10 @@ class Lab:
         """Run a script as root on a host; what it printed."""
         return command("podman", "exec", host, "bash", "-euo", "pipefail", "-c", script, check=check, **options).stdout
 
+    def empty(self) -> None:
+        """The mirror has nothing stored."""
+        self.on(MIRROR, f"systemctl stop nearby-mirror; rm -rf {CACHE}/*; systemctl start nearby-mirror")
+
     def killed_deploy(self, host: str, **options: t.Any) -> Played:
         """A deploy that is killed, and with it what it runs on the host."""
         played = self.start_deploy(host=host, **options).result(check=False)
@@ -291,7 +295,7 @@ class Play:
 
 
 class Load:
-    """Clients at work on the node: (seconds after the start, kind, item) for each request."""
+    """Clients at work on the node: (seconds after the start, kind, item) for each request. They do not end before ``result`` is wanted."""
 
     def __init__(self, lab: Lab, entries: list[tuple[float, str, Item]]) -> None:
         items = {id(item): item for _at, _kind, item in entries}
@@ -311,13 +315,14 @@ class Load:
             text=True,
         )
         assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(told))
-        self.process.stdin.close()
+        self.process.stdin.write(json.dumps(told) + "\n")
+        self.process.stdin.flush()
         if self.process.stdout.readline().strip() != "started":
             raise RuntimeError("the clients did not start")
 
     def result(self) -> dict[str, t.Any]:
-        assert self.process.stdout
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.close()
         printed = self.process.stdout.read()
         if self.process.wait(timeout=600):
             raise RuntimeError("the clients failed")

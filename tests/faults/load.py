@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The clients: ask a mirror for what a schedule says, and verify every answer. Runs on a node; standard library only.
 
-Standard input is one JSON object::
+Standard input is one line, a JSON object::
 
     {"address": [host, port], "host": name, "timeout": seconds,
      "items": [[path, headers, [size and SHA-256 of each body that is right, ...]], ...],
      "schedule": [[seconds after the start, kind, number of the item], ...]}
+
+Where standard input has not ended by the end of the schedule, the requests of the kind ``warm`` go on at their pace until it has, but for
+no longer than GO_ON_SECONDS.
 
 No more than CLIENTS ask at once, but for kinds that are there to do so (HERDS).
 
@@ -22,15 +25,18 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import collections.abc
 import contextlib
 import gzip
 import hashlib
 import json
 import sys
+import threading
 import time
 import typing as t
 
 CLIENTS, HERDS = 64, ("herd", "download")
+GO_ON_SECONDS = 1800
 CONNECT_SECONDS, DOWN_SECONDS, RETRY_SECONDS, AGAIN_SECONDS = 3, 150, 0.05, 0.25
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -51,11 +57,27 @@ class Clients:
         self.kinds: dict[str, dict[str, t.Any]] = {}
         self.refused, self.down, self.down_since = 0, 0.0, 0.0
         self.examples: dict[tuple[str, str], str] = {}
+        self.over = threading.Event()
+
+    def schedule(self) -> collections.abc.Iterator[tuple[float, str, int]]:
+        entries = sorted(self.told["schedule"])
+        yield from entries
+        warm = [(at, number) for at, kind, number in entries if kind == "warm"]
+        if not warm:
+            return
+        lap = (warm[-1][0] - warm[0][0]) * len(warm) / max(1, len(warm) - 1)
+        turn = 1
+        while lap and turn * lap < GO_ON_SECONDS:
+            for at, number in warm:
+                if self.over.is_set():
+                    return
+                yield at + turn * lap, "warm", number
+            turn += 1
 
     async def run(self) -> dict[str, t.Any]:
         began = time.monotonic()
         tasks = []
-        for at, kind, number in sorted(self.told["schedule"]):
+        for at, kind, number in self.schedule():
             if (wait := began + at - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
             if kind not in HERDS:
@@ -197,7 +219,8 @@ class Clients:
 
 
 def main() -> None:
-    clients = Clients(json.load(sys.stdin))
+    clients = Clients(json.loads(sys.stdin.readline()))
+    threading.Thread(target=lambda: (sys.stdin.read(), clients.over.set()), daemon=True).start()
     print("started", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         print(json.dumps(asyncio.run(clients.run())))

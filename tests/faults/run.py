@@ -55,7 +55,7 @@ class Run(hosts.Lab):
         self.notes: list[str] = []
         self.told: dict[str, t.Any] = {}
         self.bad: list[hosts.Item] = []
-        self.herd, self.ended = "", 0.0
+        self.herd, self.ended, self.down = "", 0.0, 0.0
 
     def begin(self) -> None:
         """Deploy, and let the mirror see what is to be warm."""
@@ -72,6 +72,12 @@ class Run(hosts.Lab):
     def count(self, figure: str, failed: int, of: int) -> None:
         self.figures[figure] = {"failed": int(failed), "of": of}
 
+    def ask(self, *arguments: t.Any, **options: t.Any) -> dict[str, t.Any]:
+        """As ever, and what nobody could connect for is kept."""
+        told = super().ask(*arguments, **options)
+        self.down = max(self.down, told["down_seconds"])
+        return told
+
     def note(self, text: t.Any) -> None:
         self.notes.append(str(text))
 
@@ -84,10 +90,11 @@ class Run(hosts.Lab):
         self.warm = self.all_of([*self.warm_names, "few-megabytes"], fault.site) + self.pages("large", fault.site)
         asked = self.ask(self.warm)["kinds"]["asked"]
         if asked["failed"]:  # by what the fault before has left behind, which was counted there
-            self.on(hosts.MIRROR, f"systemctl stop nearby-mirror; rm -rf {hosts.CACHE}/*; systemctl start nearby-mirror")
+            self.empty()
             asked = self.ask(self.warm)["kinds"]["asked"]
         if asked["failed"]:
             raise RuntimeError(f"before the fault {asked['failed']} of {asked['of']} fail already: {asked['reasons']}")
+        self.down = 0.0
         if not fault.seconds:
             fault.inject(self)
             fault.heal(self)
@@ -102,17 +109,22 @@ class Run(hosts.Lab):
         names = [self.fresh_name("cold") for _number in range(fault.cold // share)]
         self.publish_many(names, 20_000)
         cold = self.all_of(names, fault.site)
+        pace = seconds / len(warm)
         load = self.load(
-            [(number * seconds / len(warm), "warm", item) for number, item in enumerate(warm)]
+            [(number * pace, "before", item) for number, item in enumerate(warm[: int(SETTLE / pace)])]
+            + [(SETTLE + number * pace, "warm", item) for number, item in enumerate(warm)]
             + [(SETTLE + 0.5 + number * (seconds - 2) / len(cold), "cold", item) for number, item in enumerate(cold)]
             + (fault.more(self) if fault.more else [])
         )
         time.sleep(SETTLE)
+        began = time.monotonic()
         try:
             fault.inject(self)
+            took = round(time.monotonic() - began, 1)
             self.told = load.result()
         finally:
             fault.heal(self)
+        self.told["inject_seconds"] = took
         self.ended = time.time()
         for kind, counts in self.told["kinds"].items():
             self.count(kind, counts["failed"], counts["of"])
@@ -135,17 +147,22 @@ class Run(hosts.Lab):
 
     def timings(self) -> dict[str, t.Any]:
         if not self.told:
-            return {}
+            return {"down_seconds": self.down}
         kinds = self.told["kinds"]
         return {
             "slowest_seconds": kinds["warm"]["slowest"],
             "slowest_cold_seconds": kinds["cold"]["slowest"],
             "retried": sum(counts["retried"] for counts in kinds.values()),
-            "down_seconds": self.told["down_seconds"],
+            "down_seconds": max(self.told["down_seconds"], self.down),
+            "inject_seconds": self.told["inject_seconds"],
             "recovered_seconds": self.told["recovered_seconds"],
             "reasons": {kind: counts["reasons"] for kind, counts in kinds.items() if counts["reasons"]},
             "examples": self.told["examples"],
         }
+
+
+def commit() -> str:
+    return hosts.command("git", "-C", str(HERE), "describe", "--always", "--dirty", check=False).stdout.strip() or "?"
 
 
 def versions(lab: Run) -> dict[str, str]:
@@ -154,7 +171,6 @@ def versions(lab: Run) -> dict[str, str]:
         "engine": re.findall(r"/([\d.]+)", lab.on(hosts.MIRROR, f"{program} 2>&1"))[0],
         "debian": lab.on(hosts.MIRROR, "cat /etc/debian_version").strip(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": hosts.command("git", "-C", str(HERE), "describe", "--always", "--dirty", check=False).stdout.strip() or "?",
     }
 
 
@@ -177,13 +193,14 @@ def main() -> int:
         parser.error(f"no fault's name has {options.only!r} in it; there are {', '.join(fault.name for fault in faults.FAULTS)}")
     engines = options.engine or list(ENGINES)
     misses = []
+    measured = commit()  # before the first engine's results change a file
     for engine in engines:
         folder = Path(tempfile.mkdtemp(prefix="nearby-faults-"))
         say(f"{engine}: making hosts in {folder}; images are built the first time")
         results: dict[str, t.Any] = {}
         with Run(folder, engine, options.keep and engine == engines[-1], quick=options.quick) as lab:
             lab.begin()
-            seen = versions(lab)
+            seen = versions(lab) | {"commit": measured}
             for number, fault in enumerate(chosen, 1):
                 try:
                     results[fault.name] = found = lab.run(fault)

@@ -3,7 +3,7 @@
 """Kills the playbook's process group at a point that FAULTS_KILL says, a JSON object.
 
 {"results": n} after so many results of tasks; {"changes": n} after so many that changed something;
-{"task": text, "seconds": s} so long after a task began whose name has that text.
+{"task": text, "seconds": s} so long after a task began whose name has that text, unless the task has ended by then.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class CallbackModule(CallbackBase):
         super().__init__(*arguments, **options)
         self.point = json.loads(os.environ["FAULTS_KILL"])
         self.results = self.changes = 0
+        self.timer = None
 
     def kill(self, where):
         print(f"\nkilled {where}", flush=True)
@@ -40,9 +41,12 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_task_start(self, task, is_conditional):
         if "task" in self.point and self.point["task"] in task.get_name():
-            threading.Timer(self.point["seconds"], self.kill, [f"{self.point['seconds']} s into: {task.get_name()}"]).start()
+            self.timer = threading.Timer(self.point["seconds"], self.kill, [f"{self.point['seconds']} s into: {task.get_name()}"])
+            self.timer.start()
 
     def v2_runner_on_ok(self, result):
+        if self.timer:
+            self.timer.cancel()
         self.results += 1
         self.changes += bool(result._result.get("changed"))
         if self.results == self.point.get("results") or (result._result.get("changed") and self.changes == self.point.get("changes")):
