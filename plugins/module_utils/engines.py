@@ -56,8 +56,8 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
         ),
         Limit(
             "one-disk",
-            "Where cache and temporary files are on one filesystem and others fill it, files that are not stored yet arrive cut,"
-            " for about 10 s, until mirror_min_free has made room.",
+            "Where cache and temporary files are on one filesystem and others fill it, files that are not stored yet arrive cut or"
+            " not at all, for about 10 s, until mirror_min_free has made room.",
             faults=r"disk_full_one_disk",
             figures=("cold", "sent twice"),
         ),

@@ -4,7 +4,8 @@
 """Inject every fault of a list into real hosts while clients are at work; writes RESULTS.md and results.json beside this file.
 
 Needs root and what molecule/shared needs. Hosts are containers: a registry with its name server, a mirror that the role deploys, and a
-node with the clients. Each fault has a load of a fixed number of requests; each answer's status, length and SHA-256 is verified.
+node with the clients. Each fault has a load of a fixed number of requests, which goes on where making the fault takes longer;
+each answer's status, length and SHA-256 is verified.
 A quick run (--quick) has a part of the faults and fewer requests, and writes nothing; nor does a part (--only), unless its results are
 to take the places of those that an earlier whole run had (--replace).
 
