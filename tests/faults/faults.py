@@ -387,7 +387,7 @@ SWAP = 1.0  # seconds in which nobody may be able to connect after a kill
 
 
 def deploy_killed(lab: Lab) -> None:
-    """Deploys of one other configuration are killed after their first, third, ... result, until one has fewer; then it has to converge.
+    """Deploys of one other configuration are killed after their first, second, ... result, until one has fewer; then it has to converge.
 
     Then those of further ones are killed at moments of the task that touches what runs, and after each kill the next deploy has
     to converge. All that is warm is asked for after every kill.
@@ -415,8 +415,8 @@ def deploy_killed(lab: Lab) -> None:
     results = 1
     while (played := lab.killed_deploy(MIRROR, kill={"results": results}, **other(10))).killed:
         after(played.killed)
-        results += 2
-    check(f"after up to {results - 2} results", other(10))
+        results += 1
+    check(f"after up to {results - 1} results", other(10))
     for number, seconds in enumerate(MOMENTS, 11):
         played = lab.killed_deploy(MIRROR, kill={"task": RELEASE, "seconds": seconds}, **other(number))
         if not played.killed:  # the task was faster
@@ -428,7 +428,7 @@ def deploy_killed(lab: Lab) -> None:
         before = told_by(lab, "X-Release")
     if checks < 4:
         raise RuntimeError(f"no more than {checks - 1} deploys were killed while they put a release in force")
-    lab.note(f"killed after {(results - 1) // 2} results and at {checks - 1} moments; down for {down} s at most after a kill")
+    lab.note(f"killed after {results - 1} results and at {checks - 1} moments; down for {down} s at most after a kill")
     lab.count("serving after a kill", unserved, kills)
     lab.count("convergence", unconverged, checks)
     lab.deploy()
@@ -583,7 +583,7 @@ FAULTS = [
     Fault("two_deploys_at_once", "two deploys at once", deploys_twice, seconds=40, again=3 * CLOSED),
     Fault(
         "deploy_killed",
-        "a deploy is killed after its first, third, fifth, ... result, then it has to converge;"
+        "a deploy is killed after its first, second, ... result, then it has to converge;"
         " others are killed while they put another release in force, and each of these has to converge",
         deploy_killed,
         seconds=300,
