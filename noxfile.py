@@ -14,6 +14,12 @@ nox.options.stop_on_first_error = True
 PYTHON_CODE = ("plugins", "tests", "benchmark", "molecule", "tools", "noxfile.py")
 
 
+def pytest(session: nox.Session, folder: str, *options: str) -> None:
+    """The tests of a folder, or those that are named."""
+    named = any(argument.startswith("tests/") for argument in session.posargs)
+    session.run("pytest", *([] if named else [folder]), *options, *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Form and types; needs nothing."""
@@ -33,49 +39,49 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def unit(session: nox.Session) -> None:
     """Logic; needs no network."""
-    session.run("pytest", "tests/unit", *session.posargs)
+    pytest(session, "tests/unit")
 
 
 @nox.session
 def static(session: nox.Session) -> None:
     """What can be told of the rendered configurations without running them; needs the web servers."""
-    session.run("pytest", "tests/static", *session.posargs)
+    pytest(session, "tests/static")
 
 
 @nox.session
 def behaviour(session: nox.Session) -> None:
     """What an HTTP client sees, on loopback; needs the web servers."""
-    session.run("pytest", "tests/behaviour", "--ignore", "tests/behaviour/protocols", *session.posargs)
+    pytest(session, "tests/behaviour", "--ignore", "tests/behaviour/protocols")
 
 
 @nox.session
 def protocols(session: nox.Session) -> None:
     """The same for each registry's own protocol; these mostly wait, so they run side by side."""
-    session.run("pytest", "tests/behaviour/protocols", "-n", "7", "--dist", "loadfile", *session.posargs)
+    pytest(session, "tests/behaviour/protocols", "-n", "7", "--dist", "loadfile")
 
 
 @nox.session
 def nodes(session: nox.Session) -> None:
     """The role configure_mirrors against folders; needs nothing."""
-    session.run("pytest", "tests/nodes", *session.posargs)
+    pytest(session, "tests/nodes")
 
 
 @nox.session
 def deploy(session: nox.Session) -> None:
     """The role mirror on this machine; needs root."""
-    session.run("pytest", "tests/deploy", *session.posargs)
+    pytest(session, "tests/deploy")
 
 
 @nox.session
 def scrub(session: nox.Session) -> None:
     """The module scrub on real stores, on loopback; needs the web servers."""
-    session.run("pytest", "tests/scrub", *session.posargs)
+    pytest(session, "tests/scrub")
 
 
 @nox.session
 def quickstart(session: nox.Session) -> None:
     """The README's first command on fresh machines; needs root, containers and PyPI."""
-    session.run("pytest", "tests/quickstart", *session.posargs)
+    pytest(session, "tests/quickstart")
 
 
 @nox.session
@@ -93,4 +99,4 @@ def faults(session: nox.Session) -> None:
 @nox.session
 def clients(session: nox.Session) -> None:
     """Real clients and registries through a mirror on this machine; needs root."""
-    session.run("pytest", "tests/clients", *session.posargs)
+    pytest(session, "tests/clients")
