@@ -11,6 +11,9 @@ each file is asked of the mirror. What the mirror did is read from its own two l
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
+import functools
 import json
 import os
 import re
@@ -27,9 +30,38 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 PROJECT = ("flask", "pandas")
-LOG_FLUSH_SECONDS = 1.5  # the mirror writes its logs at least once a second
+LOG_FLUSH_SECONDS = 1.5  # Nginx writes its logs at least once a second
 HITS = {"HIT", "STALE", "UPDATING", "REVALIDATED"}
 NOWHERE = "http://127.0.0.1:9"  # a proxy that is not there: who has it has no way out but to a mirror on this machine
+
+
+def flush(server: int, logs: Path) -> None:
+    """Has a server write its logs. Nginx keeps lines back for a while, and writes them when it is to open its logs anew.
+
+    They are to have other names for it meanwhile, to tell when each of its processes has done so.
+    """
+    time.sleep(0.3)  # a line follows the last byte of its answer
+    if Path(f"/proc/{server}/comm").read_text() != "nginx\n":
+        return
+    aside = {logs / name: logs / f"{name}.aside" for name in ("access.log", "upstream.log")}
+    for log, other in aside.items():
+        log.rename(other)
+        log.hardlink_to(other)
+    os.kill(server, signal.SIGUSR1)
+    end = time.monotonic() + LOG_FLUSH_SECONDS
+    while held(server) & set(aside.values()) and time.monotonic() < end:
+        time.sleep(0.02)
+    for other in aside.values():
+        other.unlink()
+
+
+def held(server: int) -> set[Path]:
+    """The files that a server's processes have open."""
+    found = set()
+    for worker in Path(f"/proc/{server}/task/{server}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError):
+            found |= {file.readlink() for file in Path(f"/proc/{worker}/fd").iterdir()}
+    return found
 
 
 @dataclass
@@ -54,10 +86,12 @@ class Mirror:
 
     def positions(self) -> dict[str, int]:
         """Where the logs end now, in bytes."""
-        time.sleep(LOG_FLUSH_SECONDS)
+        flush(int(self.pid.read_text()), self.logs)
         return {name: (self.logs / name).stat().st_size for name in ("access.log", "upstream.log")}
 
     def since(self, positions: dict[str, int], name: str) -> list[dict]:
+        """The lines that a log has got since then."""
+        flush(int(self.pid.read_text()), self.logs)
         with (self.logs / name).open(encoding="utf-8") as log:
             log.seek(positions[name])
             return [json.loads(line) for line in log]
@@ -136,12 +170,21 @@ def command(client: str, python: Path, index_url: str, project: tuple[str, ...])
     return [uv, "pip", "install", "-q", "--no-cache", "--python", str(python), "--default-index", index_url, *project]
 
 
+@functools.cache
+def new_environment() -> Path:
+    """A virtual environment with pip and nothing else, to be copied: to make one takes longer than many an install."""
+    folder = tempfile.TemporaryDirectory(prefix="nearby-venv-")
+    atexit.register(folder.cleanup)
+    subprocess.run([sys.executable, "-m", "venv", folder.name], check=True)
+    return Path(folder.name)
+
+
 def install(mirror: Mirror, client: str, state: str, project: tuple[str, ...] = PROJECT) -> Install:
     """One install into a new virtual environment. Raises CalledProcessError where the client fails."""
     with tempfile.TemporaryDirectory(prefix="nearby-install-") as folder:
         home = Path(folder)
         environment = clean_environment(home, mirror.url)
-        subprocess.run([sys.executable, "-m", "venv", str(home / "venv")], check=True, env=environment)
+        shutil.copytree(new_environment(), home / "venv", symlinks=True)
         python = home / "venv/bin/python"
         listing = [str(python), "-m", "pip", "list", "--format=json", "--disable-pip-version-check"]
         before = json.loads(subprocess.run(listing, check=True, env=environment, capture_output=True).stdout)
@@ -150,7 +193,6 @@ def install(mirror: Mirror, client: str, state: str, project: tuple[str, ...] = 
         subprocess.run(command(client, python, mirror.index_url, project), check=True, env=environment, timeout=900)
         seconds = time.monotonic() - start
         after = json.loads(subprocess.run(listing, check=True, env=environment, capture_output=True).stdout)
-        time.sleep(LOG_FLUSH_SECONDS)
         known = {entry["name"] for entry in before}
         return Install(
             client,

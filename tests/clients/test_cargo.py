@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 import tomllib
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils.sites import resolve_sites
 from deploying import playbook
-from installs import HITS, LOG_FLUSH_SECONDS, NOWHERE, Mirror
+from installs import HITS, NOWHERE, Mirror
 from packageurl.validate import DEFINITIONS_BY_TYPE
 from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, reached
 
@@ -119,22 +118,24 @@ def build(both: tuple[Mirror, Names], tmp_path: Path) -> Callable[..., Build]:
             baked = playbook("bake", configure_mirrors_root=str(node), configure_mirrors_url=mirror.url, configure_mirrors_required=True)
             assert baked.returncode == 0, baked.stdout
         positions = mirror.positions()
-        done = cargo(project, through, "run", "--quiet", *(["--locked"] if lock else []))
+        home = tmp_path / "home"  # what is downloaded to the same path again is not compiled again
+        shutil.rmtree(home, ignore_errors=True)
+        done = cargo(project, home, through, "run", "--quiet", *(["--locked"] if lock else []))
         assert done.returncode == 0, done.stderr
-        time.sleep(LOG_FLUSH_SECONDS)
         access = [line for line in mirror.since(positions, "access.log") if line["uri"].startswith("/cargo/")]
         return Build(done.stdout, (project / "Cargo.lock").read_text(), access, mirror.since(positions, "upstream.log"))
 
     return run
 
 
-def cargo(project: Path, closed: bool, *arguments: str) -> subprocess.CompletedProcess[str]:
+def cargo(project: Path, home: Path, closed: bool, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The cargo command in the project, with no settings of this machine's; a closed one has no way out but to a mirror on it."""
     way_out = dict.fromkeys(("http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"), NOWHERE) if closed else {}
     environment = {
         "PATH": os.environ["PATH"],
-        "HOME": str(project / "home"),
-        "CARGO_HOME": str(project / "home/cargo"),
+        "HOME": str(home),
+        "CARGO_HOME": str(home / "cargo"),
+        "CARGO_TARGET_DIR": str(home.with_name("compiled")),
         "CARGO_NET_RETRY": "0",
         "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", f"{Path.home()}/.rustup"),
         **{name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ},
@@ -171,7 +172,7 @@ def test_without_the_mirror_there_is_no_way_out(tmp_path: Path) -> None:
     for name, text in PROJECT.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    done = cargo(tmp_path, True, "fetch")
+    done = cargo(tmp_path, tmp_path / "home", True, "fetch")
     assert done.returncode and "127.0.0.1" in done.stderr, done.stderr
 
 

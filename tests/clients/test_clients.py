@@ -21,7 +21,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
 from ansible_collections.nearby.mirrors.plugins.module_utils.sites import resolve_sites
 from installs import HITS, Mirror, clean_environment, command, install, table
 from packageurl.validate import DEFINITIONS_BY_TYPE
-from upstreams import Names, bodies, cut_off, mirror_of, reached
+from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, reached
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,17 @@ def both(urls: list[str], request: pytest.FixtureRequest) -> Iterator[tuple[Mirr
         yield both
 
 
-@pytest.mark.parametrize(("both", "client"), [("nginx", "pip"), ("nginx", "uv"), ("apache", "uv")], indirect=["both"])
-def test_a_real_project_installs_cold_then_warm_then_cut_off(both: tuple[Mirror, Names], client: str) -> None:
+@EACH
+def test_a_real_project_installs_cold_then_warm_then_cut_off(both: tuple[Mirror, Names]) -> None:
+    installs(both, "uv")
+
+
+@FIRST
+def test_so_it_does_with_pip(both: tuple[Mirror, Names]) -> None:
+    installs(both, "pip")
+
+
+def installs(both: tuple[Mirror, Names], client: str) -> None:
     mirror, names = both
     mirror.purge()
     cold = install(mirror, client, "cold")

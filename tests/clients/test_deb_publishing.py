@@ -22,12 +22,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from installs import LOG_FLUSH_SECONDS, NOWHERE
+from installs import NOWHERE, flush
 
 import bench  # isort: skip
 from archive import Archive, Suite  # isort: skip
 
-SECONDS, EVERY, KEPT = 25, 0.3, 100  # so long, a generation that often, and so many of them stay by their digests
+SECONDS, EVERY, KEPT = 15, 0.3, 100  # so long, a generation that often, and so many of them stay by their digests
 LONGER = 3  # seconds for which, as the operator is told, two generations may come where nothing is to be had by its digest
 MISFIT = re.compile(r"Hash Sum mismatch|unexpected size")
 CONTROL = "Package: demo\nVersion: {}\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: a fixture\n"
@@ -233,7 +233,7 @@ def test_apt_updates_while_an_archive_with_digests_publishes(
         seen = bench.at_once(len(nodes), updates)
         versions = [node.download() for node in nodes]
     assert versions == [generations[-1] for generations in seen], "not the newest that apt has been told of"
-    time.sleep(LOG_FLUSH_SECONDS)
+    flush(world.mirror.process.pid, world.mirror.root / "log")
     log = [(line["uri"], line["status"]) for line in world.mirror.log("^/debian/dists/hashed/.*/")]
     times, different = ([number(generations) for generations in seen] for number in (len, lambda found: len(set(found))))
     print(f"{suite.generation} generations; {times} updates, to {different} of them; upstream gave {suite.older} older indices")

@@ -22,7 +22,7 @@ import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
 from deploying import playbook
-from installs import LOG_FLUSH_SECONDS, NOWHERE
+from installs import NOWHERE, flush
 
 import bench  # isort: skip
 from gemindex import GemIndex  # isort: skip
@@ -103,7 +103,7 @@ class Lab:
 
     def log(self) -> list[tuple[str, int, str]]:
         """Paths below the site, statuses and ranges that clients have asked for so far."""
-        bench.age(LOG_FLUSH_SECONDS)
+        flush(self.world.mirror.process.pid, self.world.mirror.root / "log")
         return [(line["uri"].removeprefix("/gem/"), line["status"], line["range"]) for line in self.world.mirror.log("^/gem/")]
 
 

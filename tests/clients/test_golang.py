@@ -13,14 +13,13 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from installs import HITS, LOG_FLUSH_SECONDS, NOWHERE, Mirror
+from installs import HITS, NOWHERE, Mirror
 from upstreams import EACH, FIRST, Names, bodies, cut_off, environment_of, mirror_of, reached, written
 
 # The first of them needs one with capitals in its path, and others of other hosts than their names say.
@@ -117,7 +116,6 @@ def build(mirror: Mirror, tmp_path: Path) -> Callable[..., Build]:
         positions = mirror.positions()
         go(folder, proxy, "mod", "download")
         go(folder, proxy, "build", "-o", "demo", ".")
-        time.sleep(LOG_FLUSH_SECONDS)
         cache = folder / "modules/cache/download"
         return Build(
             subprocess.run([project / "demo"], capture_output=True, text=True, check=True).stdout,
@@ -195,5 +193,4 @@ def test_a_private_module_is_not_asked_of_the_mirror(mirror: Mirror, tmp_path: P
     (tmp_path / "project").mkdir()
     positions = mirror.positions()
     go(tmp_path, f"{mirror.url}/golang,direct", "list", "-m", "private.test/secret@v1.0.0", check=False, GOPRIVATE=private)
-    time.sleep(LOG_FLUSH_SECONDS)
     assert any("private.test" in line["uri"] for line in mirror.since(positions, "access.log")) == asked

@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -25,7 +24,7 @@ from urllib.parse import urlsplit
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
-from installs import HITS, LOG_FLUSH_SECONDS, NOWHERE, Mirror
+from installs import HITS, NOWHERE, Mirror
 from packageurl.validate import DEFINITIONS_BY_TYPE
 from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, reached, validated
 
@@ -150,7 +149,6 @@ def build(mirror: Mirror, control: Control) -> Callable[[], Build]:
         positions = mirror.positions()
         done = mvn(folder, "-s", str(control.home / ".m2/settings.xml"), "compile")
         assert done.returncode == 0, done.stdout + done.stderr
-        time.sleep(LOG_FLUSH_SECONDS)
         repository = folder / "repository"
         jars = ":".join(map(str, repository.rglob("*.jar")))
         says = subprocess.run(["java", "-cp", f"{folder}/target/classes:{jars}", "Main"], capture_output=True, text=True, check=True).stdout
@@ -228,14 +226,12 @@ def test_gradle_resolves_cold_then_cut_off(both: tuple[Mirror, Names], tmp_path:
     positions = mirror.positions()
     cold = gradle(control, direct)
     assert cold.returncode == 0 and {"junit-4.13.2.jar", "commons-io-2.11.0.jar"} <= set(cold.stdout.split()), cold.stdout + cold.stderr
-    time.sleep(LOG_FLUSH_SECONDS)
     served = {line["uri"].rpartition("/")[2] for line in mirror.since(positions, "access.log") if line["status"] == 200}
     assert set(cold.stdout.split()) <= served, "used, but not in the mirror's access log"
     for state in "warm", "cut off":
         with cut_off(names, f"{mirror.url}/maven/org/example/unseen/maven-metadata.xml") if state == "cut off" else nullcontext():
             positions = mirror.positions()
             assert gradle(control, direct).stdout == cold.stdout
-            time.sleep(LOG_FLUSH_SECONDS)
         access, upstream = (mirror.since(positions, name) for name in ("access.log", "upstream.log"))
         assert {line["cache"] for line in access} <= HITS, "not from the cache"
         assert bodies(mirror, f"gradle, {state}", access, upstream) == [], "fetched from upstream"

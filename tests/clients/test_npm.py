@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from installs import HITS, LOG_FLUSH_SECONDS, NOWHERE, Mirror
+from installs import HITS, NOWHERE, Mirror
 from upstreams import EACH, FIRST, Names, bodies, cut_off, environment_of, mirror_of, reached, written
 
 from registry import free_port  # isort: skip
@@ -135,7 +134,6 @@ def install(mirror: Mirror, folder: Path, client: str, tools: Path, registry: st
         check=True,
     )
     assert says.stdout == "true function\n"
-    time.sleep(LOG_FLUSH_SECONDS)
     locked = (project / LOCKS[client]).read_text()
     return Install(
         locked,

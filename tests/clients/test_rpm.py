@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("behaviour", 
 import bench  # noqa: E402
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import examine  # noqa: E402
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client  # noqa: E402
-from installs import HITS, LOG_FLUSH_SECONDS  # noqa: E402
+from installs import HITS, flush  # noqa: E402
 from node_lab import make_control, write_files  # noqa: E402
 from rpmtree import RpmTree  # noqa: E402
 
@@ -180,7 +179,7 @@ def test_dnf_installs_cold_then_without_upstream_and_then_without_the_mirror(
     assert isinstance(tree, RpmTree)
     tree.asked.clear()
     assert nodes[0].install("demo-app") == "first"
-    time.sleep(LOG_FLUSH_SECONDS)
+    flush(mirror.process.pid, mirror.root / "log")
     cold = mirror.log("^/rpm/")
     served = [line["uri"].removeprefix("/rpm/") for line in cold if line["status"] == 200]
     used = {path for path in served if path.startswith(f"{REPOSITORY}/")}
@@ -195,7 +194,7 @@ def test_dnf_installs_cold_then_without_upstream_and_then_without_the_mirror(
     bench.age()
     assert nodes[1].install("demo-app") == "first"
     assert not any(path in packages for path, _status in tree.asked[len(asked) :])
-    time.sleep(LOG_FLUSH_SECONDS)
+    flush(mirror.process.pid, mirror.root / "log")
     warm = [(line["uri"].removeprefix("/rpm/"), line["status"], line["cache"]) for line in mirror.log("^/rpm/")[len(cold) :]]
     assert {path for path, _status, _cache in warm} == used and {(status, cache in HITS) for _path, status, cache in warm} == {(200, True)}
     assert {cache for path, _status, cache in warm if path in packages} == {"HIT"}
