@@ -4,4 +4,7 @@
 
 from __future__ import annotations
 
-import ansible.module_utils.basic  # noqa: F401
+import contextlib
+
+with contextlib.suppress(ImportError):  # a Python of Debian's that a module has itself run by has none
+    import ansible.module_utils.basic  # noqa: F401
