@@ -4,7 +4,8 @@
 """apt against the archives that this machine's own sources name, through a mirror that is deployed on it and takes them from there.
 
 apt sees a folder in the place of /etc/apt, in a mount namespace of its own, and has its state and cache elsewhere. It has no way out
-but the mirror: whatever else it asks goes to a proxy that is not there. Needs root and the archives.
+but the mirror: whatever else it asks goes to a proxy that is not there. The apt of another release installs in a root of its own, from a
+network of its own, which leads to this machine and no further. Needs root and the archives.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import health
@@ -24,11 +25,30 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.apt import uris
 from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
 from ansible_collections.nearby.mirrors.plugins.modules.mirror_preflight import own_archives
 from deploying import CONFIG, playbook, quickstart, recap
-from installs import HITS, LOG_FLUSH_SECONDS, NOWHERE, Mirror
+from installs import HITS, NOWHERE, Mirror
 from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, reached, validated
 
 PACKAGES = ["hello", "libstdc++6"]  # one of them has a path that has to be escaped
 SITES = ["debian", "debian-security"]
+OWN_FOLDERS = """for folder in /etc/apt /usr/share/keyrings; do
+    test ! -e "$0$folder" || mount --bind "$0$folder" "$folder"
+done
+exec apt-get "$@"
+"""
+NETWORK, HERE, THERE = "nearby-node", "10.86.47.1", "10.86.47.2"  # where the node of another release is, and both ends of its link
+# As Debian 13 is installed with; 12 reads it, too.
+SOURCES = """Types: deb
+URIs: {debian}
+Suites: {release} {release}-updates
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: {security}
+Suites: {release}-security
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +63,31 @@ def archives() -> dict[str, dict]:
 
 
 @pytest.fixture(scope="module")
-def both(archives: dict[str, dict], request: pytest.FixtureRequest) -> Iterator[tuple[Mirror, Names]]:
-    sites = [{"type": "deb", "name": name} for name in SITES]
-    with mirror_of(*sites, urls=[archive["url"] for archive in archives.values()], mirror_engine=request.param) as both:
+def link() -> Iterator[None]:
+    """To a network from which this machine can be reached, and nothing else."""
+
+    def ip(command: str) -> None:
+        subprocess.run(["ip", *command.split()], check=True)
+
+    if Path("/run/netns", NETWORK).exists():  # of a run that was killed
+        ip(f"netns del {NETWORK}")
+    ip(f"netns add {NETWORK}")
+    try:
+        ip(f"link add {NETWORK} type veth peer name eth0 netns {NETWORK}")
+        ip(f"address add {HERE}/30 dev {NETWORK}")
+        ip(f"link set {NETWORK} up")
+        ip(f"-n {NETWORK} address add {THERE}/30 dev eth0")
+        ip(f"-n {NETWORK} link set eth0 up")
+        yield
+        ip(f"link del {NETWORK}")
+    finally:
+        ip(f"netns del {NETWORK}")
+
+
+@pytest.fixture(scope="module")
+def both(archives: dict[str, dict], link: None, request: pytest.FixtureRequest) -> Iterator[tuple[Mirror, Names]]:
+    sites, urls = [{"type": "deb", "name": name} for name in SITES], [archive["url"] for archive in archives.values()]
+    with mirror_of(*sites, urls=urls, mirror_engine=request.param, mirror_addresses=["127.0.0.1", HERE]) as both:
         yield both
 
 
@@ -63,13 +105,16 @@ class Run:
         return sorted("http://" + host + path for path, host in re.findall(r"GET (\S+) HTTP/1\.1\r?\nHost: (\S+)", self.output))
 
 
+@dataclass
 class Node:
-    """A folder with a copy of this machine's sources and of the keys that they trust."""
+    """A folder with sources and the keys that they trust, which apt sees in the place of this machine's own."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    root: Path
+
+    def copy(self) -> None:
+        """This machine's own."""
         for path in "sources.list", "sources.list.d", "trusted.gpg.d", "keyrings", "mirrors":
-            source, copy = Path("/etc/apt", path), root / "etc/apt" / path
+            source, copy = Path("/etc/apt", path), self.root / "etc/apt" / path
             if source.is_dir():
                 shutil.copytree(source, copy)
             elif source.is_file():
@@ -100,8 +145,7 @@ class Node:
         }
         options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
         done = subprocess.run(
-            ["unshare", "--mount", "sh", "-ec", 'mount --bind "$0" /etc/apt; exec apt-get "$@"', f"{self.root}/etc/apt"]
-            + [*options, *proxies, *arguments],
+            ["unshare", "--mount", "sh", "-ec", OWN_FOLDERS, self.root, *options, *proxies, *arguments],
             env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
             cwd=folder / "got",
             stdout=subprocess.PIPE,
@@ -117,7 +161,6 @@ class Node:
         """An update and a download with nothing of apt's own left from before."""
         positions = mirror.positions()
         output = self.apt(folder, "update", way_out=way_out) + self.apt(folder, "download", *PACKAGES, way_out=way_out)
-        time.sleep(LOG_FLUSH_SECONDS)
         assert {path.name.split("_")[0] for path in (folder / "got").glob("*.deb")} == set(PACKAGES), output[-3000:]
         access = [line for line in mirror.since(positions, "access.log") if line["agent"].startswith("Debian APT")]
         return Run(output, access, mirror.since(positions, "upstream.log"))
@@ -125,7 +168,9 @@ class Node:
 
 @pytest.fixture
 def node(tmp_path: Path) -> Node:
-    return Node(tmp_path / "node")
+    node = Node(tmp_path / "node")
+    node.copy()
+    return node
 
 
 @EACH
@@ -184,22 +229,88 @@ def test_apt_goes_on_to_the_archive_where_the_mirror_has_no_way_out(both: tuple[
     assert {line["status"] for line in run.access} <= {502, 504} and len([url for url in run.asked if mirror.url in url]) == len(run.access)
 
 
-@FIRST
-def test_apt_of_another_release(both: tuple[Mirror, Names], archives: dict[str, dict], tmp_path: Path) -> None:
-    """The other release that nodes may have: its root is made through the mirror, configured as an image, and updated in there."""
-    mirror, url = both[0], archives["debian"]["url"]
+@dataclass
+class Root:
+    """The root of the other release that nodes may have, on a network of its own."""
+
+    folder: Path
+    release: str
+
+    def make(self, mirror: Mirror) -> None:
+        """Through a mirror."""
+        keys = "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg"
+        command = ["mmdebstrap", "--quiet", "--variant=apt", keys, self.release, str(self.folder), f"{mirror.url}/debian"]
+        subprocess.run(command, check=True, timeout=250)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["ip", "netns", "exec", NETWORK, "chroot", self.folder, *command],
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=250,
+            check=False,
+        )
+
+    def apt(self, *arguments: str) -> str:
+        done = self.run("apt-get", "-o", "Debug::Acquire::http=1", "-o", "APT::Update::Error-Mode=any", *arguments)
+        assert done.returncode == 0, done.stdout[-3000:]
+        return done.stdout
+
+    def install(self, mirror: Mirror) -> tuple[Run, set[str]]:
+        """An update and an installation with nothing of apt's own left from before, and the packages that it has fetched."""
+        self.run("dpkg", "--purge", PACKAGES[0])
+        self.apt("clean")
+        for path in (self.folder / "var/lib/apt/lists").iterdir():
+            path.unlink() if path.is_file() else None
+        positions = mirror.positions()
+        output = self.apt("update") + self.apt("install", "-qy", "--reinstall", *PACKAGES)
+        said = self.run("hello")
+        assert said.stdout == "Hello, world!\n", said.stdout
+        packages = {path.name for path in (self.folder / "var/cache/apt/archives").glob("*.deb")}
+        access = [line for line in mirror.since(positions, "access.log") if line["agent"].startswith("Debian APT")]
+        return Run(output, access, mirror.since(positions, "upstream.log")), packages
+
+
+@pytest.fixture(scope="module")
+def other(archives: dict[str, dict], tmp_path_factory: pytest.TempPathFactory) -> Root:
     release = next(suite for suite in ("trixie", "bookworm") if suite not in archives["debian"]["suites"])
-    root = tmp_path / "root"
-    keys = "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg"
-    subprocess.run(["mmdebstrap", "--quiet", "--variant=apt", keys, release, str(root), f"{mirror.url}/debian"], check=True, timeout=250)
-    (root / "etc/apt/sources.list").write_text(f"deb {url} {release} main\n")
-    done = playbook("bake", configure_mirrors_root=str(root), configure_mirrors_url=mirror.url)
+    return Root(tmp_path_factory.mktemp("other") / release, release)
+
+
+@EACH
+def test_apt_of_another_release_installs_cold_then_cut_off(both: tuple[Mirror, Names], archives: dict[str, dict], other: Root) -> None:
+    """Its root is made through the first mirror, and configured as an image for each."""
+    mirror, names = both
+    if not other.folder.exists():
+        other.make(mirror)
+    (debian, security), source = (archives[name]["url"] for name in SITES), other.folder / "etc/apt/sources.list.d/debian.sources"
+    source.write_text(SOURCES.format(release=other.release, debian=debian, security=security))
+    (other.folder / "etc/apt/sources.list").write_text("")
+    refused = other.run("apt-get", "update", "-o", "Acquire::Retries=0", "-o", "APT::Update::Error-Mode=any")
+    assert refused.returncode, "it has another way out: " + refused.stdout
+
+    url = mirror.url.replace("127.0.0.1", HERE)
+    done = playbook("bake", configure_mirrors_root=str(other.folder), configure_mirrors_url=url)
     assert done.returncode == 0, done.stdout + done.stderr
-    proxies = ["-o", f"Acquire::http::Proxy={NOWHERE}", "-o", "Acquire::http::Proxy::127.0.0.1=DIRECT"]
-    for command in ["update", "-o", "APT::Update::Error-Mode=any"], ["install", "-qy", "hello"]:
-        subprocess.run(["unshare", "--mount", "chroot", root, "apt-get", *proxies, *command], check=True, timeout=200)
-    assert subprocess.run(["unshare", "--mount", "chroot", root, "hello"], capture_output=True, check=True).stdout == b"Hello, world!\n"
-    assert (root / "etc/apt/sources.list").read_text() == f"deb mirror+file:/etc/apt/mirrors/nearby-debian.list {release} main\n"
+    lists = dict(zip(("debian", "security"), (f"mirror+file:/etc/apt/mirrors/nearby-{name}.list" for name in SITES), strict=True))
+    assert source.read_text() == SOURCES.format(release=other.release, **lists)
+    mirror.purge()
+    cold, packages = other.install(mirror)
+    with cut_off(names, f"{mirror.url}/debian/unseen"):
+        away, again = other.install(mirror)
+    assert {package.split("_")[0] for package in packages} == set(PACKAGES) and again == packages
+    for state, run in ("cold", cold), ("cut off", away):
+        assert run.asked == sorted(url + line["uri"] for line in run.access) == cold.asked, "each file is in the mirror's log"
+        assert {unquote(line["uri"]).rpartition("/")[2] for line in run.access if line["uri"].endswith(".deb")} == packages
+        assert {line["status"] for line in run.access} == {200}
+        came = bodies(mirror, f"apt of {other.release}, {state}", run.access, run.upstream)
+        assert bool(came) == (state == "cold"), "fetched from upstream"
+    assert {line["cache"] for line in away.access} <= HITS, "not from the cache"
+    print(*away.asked, sep="\n")
+    done = playbook("bake", configure_mirrors_root=str(other.folder), configure_mirrors_state="absent")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @FIRST

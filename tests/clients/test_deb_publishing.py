@@ -41,6 +41,7 @@ class Workshop:
         self.run("gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", "demo", "ed25519", "sign", "never")
         self.key = folder / "key.asc"
         self.key.write_bytes(self.run("gpg", "--armor", "--export"))
+        self.keyring = self.run("gpg", "--export")
 
     def run(self, *command: str | Path, given: bytes = b"") -> bytes:
         environment = {"PATH": os.environ["PATH"], "HOME": self.home, "GNUPGHOME": self.home}
@@ -52,9 +53,14 @@ class Workshop:
 
     @functools.cache  # noqa: B019
     def package(self, generation: int) -> bytes:
-        root = self.folder / f"demo-{generation}"
-        (root / "DEBIAN").mkdir(parents=True)
-        (root / "DEBIAN/control").write_text(CONTROL.format(generation))
+        return self.deb(f"demo-{generation}", CONTROL.format(generation))
+
+    @functools.cache  # noqa: B019
+    def deb(self, name: str, control: str) -> bytes:
+        """A package with nothing in it."""
+        root = self.folder / name
+        (root / "DEBIAN").mkdir(parents=True, exist_ok=True)
+        (root / "DEBIAN/control").write_text(control)
         self.run("dpkg-deb", "-Znone", "--build", root, f"{root}.deb")
         return Path(f"{root}.deb").read_bytes()
 
