@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import io
 import os
+import re
 import socket
 import ssl
 import time
@@ -105,6 +106,20 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://[{host}]{tail}" if ":" in host else f"{parts.scheme}://{host}{tail}"
 
 
+def trusting(path: str) -> ssl.SSLContext:
+    """A client's context that trusts the first certificate of a PEM file and no other, whatever name it is for. Raises HttpError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            found = re.search(f"{ssl.PEM_HEADER}.*?{ssl.PEM_FOOTER}", file.read(), re.DOTALL)
+        context.load_verify_locations(cadata=found[0] if found else "")
+    except (OSError, ValueError) as error:
+        raise HttpError(f"the certificate {path} cannot be used: {error}") from error
+    return context
+
+
 class _Wire:
     """A socket whose every wait ends at one deadline, in the shape that http.client wants."""
 
@@ -142,7 +157,8 @@ class _WireReader(io.RawIOBase):
 
 class Client:
     """`timeout` (seconds) covers a whole request; `max_body` is in bytes; `ca_path` is a PEM file or a directory of
-    hashed ones that replaces the host's bundle. Name resolution is bounded by the host's resolver alone.
+    hashed ones that replaces the host's bundle. `certificate` is a PEM file whose first certificate alone is trusted instead, whatever
+    name it is for: for who asks a server of its own at another address. Name resolution is bounded by the host's resolver alone.
     """
 
     def __init__(
@@ -153,8 +169,9 @@ class Client:
         agent: str = "nearby.mirrors",
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
+        certificate: str = "",
     ) -> None:
-        self.ca_path, self.timeout, self.max_body, self.agent = ca_path, timeout, max_body, agent
+        self.ca_path, self.timeout, self.max_body, self.agent, self.certificate = ca_path, timeout, max_body, agent, certificate
         self.clock, self.now = clock, now
         self._context: ssl.SSLContext | None = None
 
@@ -245,6 +262,8 @@ class Client:
         raise failure
 
     def _tls(self) -> ssl.SSLContext:
+        if self._context is None and self.certificate:
+            self._context = trusting(self.certificate)
         if self._context is None:
             path = self.ca_path
             if path and not os.path.exists(path):
@@ -289,7 +308,7 @@ class Client:
 
     def _reason(self, error: Exception, parts: SplitResult) -> str:
         if isinstance(error, ssl.SSLCertVerificationError):
-            trusted = self.ca_path or "the host's CA bundle"
+            trusted = self.certificate or self.ca_path or "the host's CA bundle"
             return f"the certificate is not trusted by {trusted} ({error.verify_message})"
         if isinstance(error, ssl.SSLError) and not isinstance(error, TimeoutError):
             return f"TLS failed ({error.reason or error})"

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .health import examine
+from .health import Options, examine
 from .host import can_listen, lives, running_pid
 from .http import Client, HttpError
 
@@ -39,6 +39,8 @@ ANSWER_SECONDS = 15  # until a server that was started or reloaded answers with 
 # Downloads under way when the engine is changed may take so long. Nobody is answered meanwhile, and pip asks again for longer.
 DRAIN_SECONDS = 5
 ENDED_SECONDS = 3  # for which there has been no process, after which none is waited for
+# For a moment after a reload old workers answer as well, and with a certificate from before, which nobody here trusts any more.
+OVERLAP_SECONDS = 0.5
 PR_SET_PDEATHSIG = 1
 
 
@@ -51,7 +53,7 @@ class Engine:
     """How a server is run, as a release's engine.json has it. To an argument list is added which configuration it is about.
 
     `trial` runs in the foreground. `reload` and `stop` (gracefully) are names of signals to the process in `pid_path`. `listen` has
-    the addresses and ports that clients reach it at.
+    the addresses and ports that clients reach it at, `certificate` is the file of its own, where it speaks TLS.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Engine:
     pid_path: str
     log_path: str
     listen: Sequence[Sequence[Any]] = ()
+    certificate: str = ""
 
     @classmethod
     def of(cls, files: Mapping[str, str]) -> Engine:
@@ -74,8 +77,16 @@ class Engine:
             raise Refused(f"{ENGINE} of a release says no more how its server is run ({error}); put back what it was") from error
 
     @property
+    def scheme(self) -> str:
+        return self.url.partition(":")[0]
+
+    @property
     def pid(self) -> int:
         return running_pid(self.pid_path, self.process)
+
+    def runs(self, release: str) -> bool:
+        """Whether the server answers with a release."""
+        return release_at(self.url, self.certificate) == release
 
     def log(self) -> ErrorLog:
         return ErrorLog(os.path.join(self.log_path, "error.log"))
@@ -300,10 +311,10 @@ def until(met: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def release_at(url: str) -> str:
-    """The release that a mirror says it runs, empty if it does not answer."""
+def release_at(url: str, certificate: str = "") -> str:
+    """The release that a mirror says it runs, empty if it does not answer, or with another certificate."""
     try:
-        return Client(timeout=10).get(f"{url}/health").headers.get("X-Release")
+        return Client(timeout=10, certificate=certificate).get(f"{url}/health").headers.get("X-Release")
     except HttpError:
         return ""
 
@@ -358,10 +369,12 @@ class Bare:
         os.makedirs(os.path.dirname(engine.pid_path), mode=0o755, exist_ok=True)
         return run([*engine.start, configuration])
 
-    def reload(self, engine: Engine) -> str:
+    def reload(self, engine: Engine, configuration: str) -> str:
         pid = engine.pid
         if not pid:
             return f"{engine.name} has ended"
+        if problem := run([*engine.check, configuration]):
+            return explain(engine.name, problem)
         os.kill(pid, getattr(signal, engine.reload))
         return ""
 
@@ -429,7 +442,7 @@ class Systemd(Bare):
         run(["systemctl", "reset-failed", UNIT])
         return run(["systemctl", "restart", UNIT])
 
-    def reload(self, engine: Engine) -> str:
+    def reload(self, engine: Engine, configuration: str) -> str:
         return run(["systemctl", "reload-or-restart", UNIT])
 
     def stop(self, engine: Engine, seconds: float = DRAIN_SECONDS, leave: bool = False) -> bool:
@@ -479,7 +492,7 @@ class Deploy:
 
     @property
     def answers(self) -> bool:
-        return release_at(self.engine.url) == self.name
+        return self.engine.runs(self.name)
 
     @property
     def settled(self) -> bool:
@@ -553,7 +566,11 @@ class Deploy:
                 text = text.replace(mark, str(value))
             os.makedirs(os.path.dirname(os.path.join(top, path)), mode=0o755, exist_ok=True)
             replace(os.path.join(top, path), text)
-        configuration, url = os.path.join(top, CONFIGURATION), f"http://127.0.0.1:{ports['@PORT@']}"
+        configuration, url = os.path.join(top, CONFIGURATION), f"{self.engine.scheme}://127.0.0.1:{ports['@PORT@']}"
+
+        def answers() -> bool:
+            return release_at(url, self.engine.certificate) == self.name
+
         log = ErrorLog(os.path.join(top, "log", "error.log"))
         with open(os.path.join(top, "stderr"), "w+", encoding="utf-8", errors="replace") as stderr:
             server = subprocess.Popen(
@@ -564,8 +581,8 @@ class Deploy:
                 preexec_fn=die_with(os.getpid()),
             )
             try:
-                until(lambda: server.poll() is not None or release_at(url) == self.name, self.answer_seconds)
-                if release_at(url) != self.name:
+                until(lambda: server.poll() is not None or answers(), self.answer_seconds)
+                if not answers():
                     stderr.seek(0)
                     told = " ".join(stderr.read().split())[-300:]
                     raise Refused(f"The release does not start on trial: {told or 'it does not answer'}{log.fault()}; nothing was changed")
@@ -588,7 +605,9 @@ class Deploy:
     def health(self, url: str, log: ErrorLog) -> str:
         if not self.verify:
             return ""
-        report = examine(Client(), url, upstream=Client(ca_path=self.upstream_ca_path))
+        client, upstream = Client(certificate=self.engine.certificate), Client(ca_path=self.upstream_ca_path)
+        # A certificate that expires soon is no reason to refuse what takes over another one.
+        report = examine(client, url, upstream=upstream, options=Options(min_certificate_days=0))
         return report.failure and report.failure + log.fault()
 
     def commit(self) -> str:
@@ -620,9 +639,13 @@ class Deploy:
         def decided() -> bool:
             nonlocal lived
             lived = time.monotonic() if engine.pid else lived
-            return release_at(engine.url) == name or time.monotonic() - lived > ENDED_SECONDS
+            return engine.runs(name) or time.monotonic() - lived > ENDED_SECONDS
 
-        return until(decided, self.answer_seconds) and release_at(engine.url) == name
+        if not until(decided, self.answer_seconds):
+            return False
+        if engine.certificate:
+            time.sleep(OVERLAP_SECONDS)
+        return engine.runs(name)
 
     def enforce(self, name: str, engine: Engine, other: Engine | None) -> str:
         """Have the server run that release, whoever ran before; what went wrong."""
@@ -638,7 +661,8 @@ class Deploy:
         self.service.install(self.releases.read(name))
         running = engine if engine.pid else other if other and other.pid else None
         clear_sockets(os.path.dirname(engine.pid_path))
-        return self.service.reload(running) if running else self.service.start(engine, os.path.join(self.releases.link, CONFIGURATION))
+        configuration = os.path.join(self.releases.link, CONFIGURATION)
+        return self.service.reload(running, configuration) if running else self.service.start(engine, configuration)
 
 
 def clear_sockets(folder: str) -> None:

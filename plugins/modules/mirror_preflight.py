@@ -12,7 +12,7 @@ short_description: Tells whether this host can serve as a mirror
 description:
   - Looks at the user, the addresses, the ports, the disk, the room for pages on their way and the certificate files that a mirror
     needs, before anything is changed.
-  - Fails with one sentence for each thing that is in the way.
+  - Fails with one sentence for each thing that is in the way, and warns of a certificate that expires soon.
   - It leaves nothing behind, so check mode makes no difference.
 options:
   addresses:
@@ -66,6 +66,21 @@ options:
     description: File with the certificates that upstreams are verified against.
     type: path
     required: true
+  certificate:
+    description:
+      - File with the mirror's own certificate, where it speaks TLS. Empty where it does not.
+      - It has to fit to O(key), to be valid now, and to be for each of O(names). What clients trust is not known here.
+    type: path
+    default: ''
+  key:
+    description: File with the key of O(certificate).
+    type: path
+    default: ''
+  names:
+    description: Names and addresses by which clients reach the mirror, as in the variables C(mirror_fqdn) and C(mirror_aliases).
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -88,6 +103,10 @@ running:
   returned: always
 ca_sha256:
   description: The SHA-256 of O(ca_path), empty where it cannot be read.
+  type: str
+  returned: always
+certificate_sha256:
+  description: The SHA-256 of O(certificate), empty where there is none.
   type: str
   returned: always
 archives:
@@ -120,11 +139,14 @@ import ipaddress
 import os
 import pwd
 import re
+import shutil
 import ssl
+import time
 from collections.abc import Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import certificate
 from ..module_utils.apt import SOURCES, archives
 from ..module_utils.engines import ENGINES, refusals
 from ..module_utils.host import can_listen, cannot_hold, free_bytes, has_address, listeners, running_pid, used_bytes
@@ -202,6 +224,16 @@ def held(addresses: list[str], port: int, own_pid: int, option: str) -> list[str
     return []
 
 
+def served(params: dict, now: float) -> tuple[list[str], list[str]]:
+    """What is in the way of TLS, and what is to be warned of."""
+    if not params["certificate"]:
+        return [], []
+    found, soon = certificate.examine(params["certificate"], params["key"], params["names"], now)
+    if not shutil.which("openssl"):
+        found.append("This host has no openssl, by which a certificate is looked at before each reload; install the package openssl.")
+    return found, soon
+
+
 def problems(params: dict, own_pid: int, free: int) -> list[str]:
     sites = [site for site in params["sites"] if isinstance(site, Mapping)]
     found = refusals(params["engine"], sites)
@@ -259,6 +291,9 @@ def main() -> None:
             "sites": {"type": "list", "elements": "raw", "default": []},
             "min_free": {"type": "str", "required": True},
             "ca_path": {"type": "path", "required": True},
+            "certificate": {"type": "path", "default": ""},
+            "key": {"type": "path", "default": ""},
+            "names": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -266,9 +301,13 @@ def main() -> None:
     # A full cache is no full disk: the server makes room when it has to.
     free = free_bytes(module.params["cache_path"]) + used_bytes(module.params["cache_path"])
     result = {"changed": False, "running": bool(own_pid), "free": free, "ca_sha256": sha256(module.params["ca_path"])}
+    result["certificate_sha256"] = sha256(module.params["certificate"])
     result["archives"] = own_archives()
     result["limits"] = [limit.key for limit in ENGINES.get(module.params["engine"], ())]
-    found = problems(module.params, own_pid, free)
+    refused, soon = served(module.params, time.time())
+    found = problems(module.params, own_pid, free) + refused
+    for sentence in soon:
+        module.warn(sentence)
     if found:
         module.fail_json(msg=" ".join(found), **result)
     module.exit_json(**result)

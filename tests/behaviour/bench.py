@@ -19,6 +19,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -118,16 +119,21 @@ def fetch(
     body: bytes | None = None,
     timeout: float = 30,
     abort_after: int | None = None,
+    context: ssl.SSLContext | None = None,
 ) -> Reply:
     """One request on a connection of its own, sent exactly as given: ``target`` is not normalised, no header is added but Host.
 
-    A body that ends early gives a reply with ``complete`` false; ``abort_after`` hangs up after so many bytes.
+    A body that ends early gives a reply with ``complete`` false; ``abort_after`` hangs up after so many bytes. With a ``context`` it
+    speaks TLS, and asks for mirror.test.
     Raises OSError or http.client.HTTPException where there is no answer at all.
     """
     headers = {"Host": "mirror.test", **(headers or {})}
     connection = http.client.HTTPConnection(*address, timeout=timeout)
     began = time.monotonic()
     try:
+        if context:
+            connection.connect()
+            connection.sock = context.wrap_socket(connection.sock, server_hostname="mirror.test")
         connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
         for name, value in headers.items():
             connection.putheader(name, value)
@@ -327,6 +333,8 @@ class Mirror:
         self.address = ("127.0.0.1", free_port())
         self.process: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
+        certificate = variables.get("mirror_tls_certificate")
+        self.context = ssl.create_default_context(cafile=certificate) if certificate and Path(certificate).exists() else None
         self.variables = {
             "mirror_engine": engine,
             "mirror_sites": sites,
@@ -454,7 +462,7 @@ class Mirror:
         return log.read_text() if log.exists() else ""
 
     def get(self, target: str, headers: t.Mapping[str, str] | None = None, **options: t.Any) -> Reply:
-        return fetch(self.address, target, headers, **options)
+        return fetch(self.address, target, headers, context=self.context, **options)
 
     def attempt(self, target: str, headers: t.Mapping[str, str] | None = None) -> Reply | None:
         """The reply; None where it hangs up instead."""

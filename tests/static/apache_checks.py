@@ -93,6 +93,16 @@ def upstreams_are_verified(root: Directive) -> t.Iterator[str]:
         yield from (f"{found} has {old}" for old in found.arguments if old.lstrip("+").lower() in {"all", "sslv3", "tlsv1", "tlsv1.1"})
 
 
+def clients_are_spoken_to_by_tls(root: Directive) -> t.Iterator[str]:
+    """Where one host that clients reach does so, each does, by no old protocol; and none that they do not reach."""
+    for host in root.all("VirtualHost"):
+        engine = [found.value.lower() for found in host.own("SSLEngine")]
+        if engine != (["on"] if root.all("SSLEngine") and faces_clients(root, host) else []):
+            yield f"{host} has SSLEngine {engine}"
+        if engine and [found.arguments for found in host.own("SSLProtocol")] != [("-all", "+TLSv1.2", "+TLSv1.3")]:
+            yield f"{host} speaks other protocols than TLS 1.2 and 1.3"
+
+
 def it_is_no_open_proxy(root: Directive) -> t.Iterator[str]:
     yield from everywhere(root, "ProxyRequests", "Off")
     for module in root.all("LoadModule"):
@@ -217,6 +227,7 @@ def inner_hosts_are_on_loopback(root: Directive) -> t.Iterator[str]:
 
 CHECKS = (
     upstreams_are_verified,
+    clients_are_spoken_to_by_tls,
     it_is_no_open_proxy,
     origins_are_fixed,
     workers_have_their_limits,

@@ -53,6 +53,12 @@ def rendered(tmp_path_factory: pytest.TempPathFactory, render: t.Callable[..., P
     return once
 
 
+@pytest.fixture
+def rendered_with_a_certificate(tmp_path: Path, render: t.Callable[..., Path]) -> t.Callable[[str], Path]:
+    certificate, key = bench.certificate(tmp_path, "mirror", "mirror.test")[0]
+    return lambda engine: render(tmp_path, engine, SITES, mirror_tls_certificate=certificate, mirror_tls_key=key)
+
+
 @pytest.fixture(scope="session")
 def render() -> t.Callable[..., Path]:
     """Writes an engine's configuration for some sites below a folder."""

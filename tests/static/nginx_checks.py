@@ -80,6 +80,16 @@ def upstreams_are_verified(root: Directive) -> t.Iterator[str]:
     )
 
 
+def clients_are_spoken_to_by_tls(root: Directive) -> t.Iterator[str]:
+    """Where one port that clients reach does so, each does, by no old protocol; and none that they do not reach."""
+    tls = any("ssl" in listen.arguments for listen in root.all("listen"))
+    for listen in root.all("listen"):
+        if ("ssl" in listen.arguments) != (tls and not listen.value.startswith("unix:")):
+            yield f"{listen} differs from the others in ssl"
+        if "ssl" in listen.arguments and [found.value for found in listen.above[-1].own("ssl_protocols")] != ["TLSv1.2 TLSv1.3"]:
+            yield f"{listen} speaks other protocols than TLS 1.2 and 1.3"
+
+
 def origins_are_fixed(root: Directive) -> t.Iterator[str]:
     """A request goes to a socket, or to a URL whose scheme and host are written down."""
     (http,) = root.own("http")
@@ -220,6 +230,7 @@ def nothing_else_is_shown(root: Directive) -> t.Iterator[str]:
 
 CHECKS = (
     upstreams_are_verified,
+    clients_are_spoken_to_by_tls,
     origins_are_fixed,
     plain_paths_are_plain,
     keys_tell_bodies_apart,

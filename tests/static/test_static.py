@@ -31,6 +31,8 @@ BREAKAGES: dict[str, list[tuple[t.Callable[..., t.Iterator[str]], str, str]]] = 
         (nginx_checks.upstreams_are_verified, r"proxy_ssl_trusted_certificate[^;]*;", ""),
         (nginx_checks.upstreams_are_verified, r"proxy_ssl_server_name on;", ""),
         (nginx_checks.upstreams_are_verified, r"TLSv1.2 TLSv1.3", "TLSv1.1 TLSv1.2"),
+        (nginx_checks.clients_are_spoken_to_by_tls, r"(listen [\d.]+:4873)", r"\1 ssl"),
+        (nginx_checks.clients_are_spoken_to_by_tls, r"(listen unix:\S+)", r"\1 ssl"),
         (nginx_checks.origins_are_fixed, r"proxy_pass \$fetch_url;", "proxy_pass https://$http_host$raw_path;"),
         (nginx_checks.origins_are_fixed, r"proxy_pass http://transform\$raw_path;", "proxy_pass http://$arg_to;"),
         (nginx_checks.origins_are_fixed, r'"https://files.example.org/\$rest"', '"https://files.example.org$rest"'),
@@ -99,6 +101,8 @@ BREAKAGES: dict[str, list[tuple[t.Callable[..., t.Iterator[str]], str, str]]] = 
         (apache_checks.upstreams_are_verified, r"SSLProxyCACertificateFile .*", ""),
         (apache_checks.upstreams_are_verified, r'(<Proxy "https://[^\n]*)', r"\1\nSSLProxyVerify none"),
         (apache_checks.upstreams_are_verified, r"SSLProxyProtocol .*", "SSLProxyProtocol all"),
+        (apache_checks.clients_are_spoken_to_by_tls, r"(<VirtualHost [\d.]+:4873 >)", r"\1\nSSLEngine On"),
+        (apache_checks.clients_are_spoken_to_by_tls, r"(<VirtualHost 127.86[^\n]*)", r"\1\nSSLEngine On"),
         (apache_checks.it_is_no_open_proxy, r"ProxyRequests Off", "ProxyRequests On"),
         (apache_checks.it_is_no_open_proxy, r"ProxyRequests Off", ""),
         (apache_checks.it_is_no_open_proxy, r"LoadModule lua_module", r"LoadModule proxy_connect_module x\n\g<0>"),
@@ -235,6 +239,20 @@ def test_complains(
     engine: str, check: t.Callable[..., t.Iterator[str]], pattern: str, text: str, broken: t.Callable[[str, str, str], Path]
 ) -> None:
     assert list(check(configuration.PARSERS[engine](broken(engine, pattern, text))))
+
+
+OLD_PROTOCOLS = {"nginx": ("TLSv1.2 TLSv1.3", "TLSv1.1 TLSv1.2"), "apache": ("-all +TLSv1.2", "-all +TLSv1.1")}
+
+
+@pytest.mark.parametrize("engine", CHECKS)
+def test_with_a_certificate(engine: str, rendered_with_a_certificate: t.Callable[[str], Path]) -> None:
+    path = rendered_with_a_certificate(engine)
+    told = accepted(engine, path)
+    assert told.returncode == 0 and "[warn]" not in told.stderr, told.stderr
+    assert [complaint for check in CHECKS[engine] for complaint in check(configuration.PARSERS[engine](path))] == []
+    path.write_text(path.read_text().replace(*OLD_PROTOCOLS[engine]))
+    (check,) = [check for check in CHECKS[engine] if check.__name__ == "clients_are_spoken_to_by_tls"]
+    assert len(list(check(configuration.PARSERS[engine](path)))) == 3
 
 
 def test_every_check_is_seen_to_complain() -> None:

@@ -303,6 +303,30 @@ def test_tls_of_another_name(tmp_path):
         ask_tls(context, pem)
 
 
+def test_tls_of_another_name_where_the_certificate_itself_is_trusted(tmp_path):
+    pem, context = certificate(tmp_path, names=("other.test",))
+    with serving(OK + b"Content-Length: 2\r\n\r\nhi", context=context) as (port, _asked):
+        response = Client(certificate=pem, timeout=5).get(f"https://127.0.0.1:{port}/")
+    assert response.body == b"hi" and response.certificate_days == pytest.approx(30, abs=0.2)
+
+
+def test_only_the_first_certificate_of_its_file_is_trusted(tmp_path):
+    (tmp_path / "other").mkdir()
+    _pem, context = certificate(tmp_path)
+    certificate(tmp_path / "other")
+    chain = tmp_path / "chain.pem"
+    chain.write_text((tmp_path / "other/server.pem").read_text() + (tmp_path / "server.pem").read_text())
+    with serving(OK, context=context) as (port, _asked), pytest.raises(HttpError, match=f"is not trusted by {chain} "):
+        Client(certificate=str(chain), timeout=5).get(f"https://localhost:{port}/")
+
+
+def test_a_certificate_that_is_missing_or_none(tmp_path):
+    (empty := tmp_path / "empty.pem").write_text("nothing")
+    for path in empty, tmp_path / "none.pem":
+        with pytest.raises(HttpError, match=f"the certificate {path} cannot be used: "):
+            Client(certificate=str(path)).get("https://127.0.0.1:9/")
+
+
 def test_tls_spoken_to_a_plain_port():
     with serving(b"HTTP/1.1 400 No\r\n\r\n") as (port, _asked), pytest.raises(HttpError, match="TLS failed"):
         Client(timeout=5).get(f"https://127.0.0.1:{port}/")

@@ -189,6 +189,21 @@ def test_a_port_that_was_taken_during_the_trial_is_told_before_the_swap(host: Ho
     assert host.deploy("second", listen=[["127.0.0.1", host.port], ["127.0.0.1", port]])() is True
 
 
+def test_a_server_is_not_told_to_read_what_its_checker_refuses_by_then(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.deploy("first")()
+    first, second, point = host.served(), host.deploy("second"), Releases.point
+
+    def spoil(releases: Releases, name: str) -> None:
+        point(releases, name)
+        configuration = Path(second.folder, "mirror.conf")
+        configuration.write_text(configuration.read_text().replace('"refuse": ""', '"refuse": "spoilt"'))
+
+    monkeypatch.setattr(Releases, "point", spoil)
+    with pytest.raises(Refused, match=f"the one before it, {first}, is in force again: alpha refuses the configuration: spoilt"):
+        second()
+    assert host.served() == host.releases.current == first
+
+
 def test_what_does_not_start_in_force_is_taken_back(host: Host) -> None:
     host.deploy("first")()
     first = host.served()

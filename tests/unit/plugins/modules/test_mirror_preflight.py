@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils import engines
 from ansible_collections.nearby.mirrors.plugins.modules import mirror_preflight
-from ansible_collections.nearby.mirrors.plugins.modules.mirror_preflight import FLIGHT, problems, size
+from ansible_collections.nearby.mirrors.plugins.modules.mirror_preflight import FLIGHT, problems, served, size
 
 BUNDLE = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
 
@@ -156,6 +156,15 @@ def test_disk_certificates_and_size(tmp_path):
     (tmp_path / "bad.pem").write_text("nothing")
     assert "cannot be read" in found(ca_path=str(tmp_path / "bad.pem"))[0]
     assert len(found(free=0, ca_path="/none", port=65000)) == 2, "all that is in the way is told at once"
+
+
+def test_certificates_are_looked_at_where_the_mirror_has_one(monkeypatch):
+    monkeypatch.setattr(mirror_preflight.certificate, "examine", lambda *given: ([f"refused {given}"], ["soon"]))
+    given = {"certificate": "/c.pem", "key": "/c.key", "names": ["mirror.test"]}
+    assert served(given, 7) == (["refused ('/c.pem', '/c.key', ['mirror.test'], 7)"], ["soon"])
+    assert served(given | {"certificate": ""}, 7) == ([], [])
+    monkeypatch.setattr(mirror_preflight.shutil, "which", lambda _name: None)
+    assert "install the package openssl" in served(given, 7)[0][1]
 
 
 @pytest.mark.parametrize(("text", "expected"), [("2g", 2 << 30), ("10M", 10 << 20), ("5", 5), ("", None), ("2t", None)])
