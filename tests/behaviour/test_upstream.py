@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import time
 import typing as t
 from pathlib import Path
@@ -92,6 +93,21 @@ def test_a_certificate_that_turns_bad(mirror: Mirror, fresh: Make, kind: str) ->
     finally:
         project.registry.certify(*pair(mirror, "turning"))
     assert good(mirror.get(bad.index), bad.page(HTML)), "it does not recover"
+
+
+@promise("verified")
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name)
+def test_an_upstream_of_one_protocol(mirror: Mirror, fresh: Make, version: ssl.TLSVersion) -> None:
+    project = fresh("good")
+    contexts = [origin.server.tls for origin in project.registry.origins.values()]
+    for context in contexts:
+        context.minimum_version = context.maximum_version = version
+    try:
+        for path in project.index, project.file:
+            assert mirror.get(path).status == 200, path
+    finally:
+        for context in contexts:
+            context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
 @promise("verified")
