@@ -71,7 +71,8 @@ def deployed(*within: str, **variables: Any) -> Iterator[str]:
 
     ``variables`` are the role's, and ``within`` is the beginning of a command that the playbook, and so the server, is started by.
     """
-    url = f"http://{variables.get('mirror_fqdn', '127.0.0.1')}:{variables.get('mirror_port', PORT)}"
+    scheme = "https" if variables.get("mirror_tls_certificate") else "http"
+    url = f"{scheme}://{variables.get('mirror_fqdn', '127.0.0.1')}:{variables.get('mirror_port', PORT)}"
     assert os.geteuid() == 0, "This deploys a mirror on this machine; run it as root."
     here = [str(folder) for folder in FOLDERS if folder.exists()]
     assert not here, f"A mirror is deployed on this machine already ({here[0]}); take it off first (make clean-quickstart)."

@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import html.parser
 import http.client
+import ipaddress
 import json
 import os
 import re
@@ -267,13 +268,17 @@ def certificate(
     issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None,
     days: tuple[int, int] = (-1, 30),
 ) -> tuple[tuple[str, str], tuple[x509.Certificate, ec.EllipticCurvePrivateKey]]:
-    """Make a certificate for a name (and its files), valid from and to so many days from now; without an issuer it signs itself.
+    """Make a certificate for a name (and its files) or an address, valid from and to so many days from now; without an issuer it signs
+    itself.
 
     Returns the paths of certificate and key, and both as objects, to issue others with.
     """
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     signer = issuer[0].subject if issuer else subject
+    names: list[x509.GeneralName] = [x509.DNSName(name), x509.DNSName(f"files-{name}")]
+    if re.fullmatch(r"[0-9.]+", name):
+        names = [x509.IPAddress(ipaddress.ip_address(name))]
     made = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -282,7 +287,7 @@ def certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + datetime.timedelta(days[0]))
         .not_valid_after(now + datetime.timedelta(days[1]))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name), x509.DNSName(f"files-{name}")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=kind == "ca", path_length=None), critical=True)
         .sign(issuer[1] if issuer else key, hashes.SHA256())
     )
