@@ -25,6 +25,7 @@ import socket
 import subprocess
 import tarfile
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -212,7 +212,7 @@ def test_a_repository_with_a_list_of_mirrors_is_had_from_the_mirror_and_then_fro
 ) -> None:
     nodes = [node(listed=True) for _number in range(2)]
     assert nodes[0].install("demo-app") == "first"
-    time.sleep(LOG_FLUSH_SECONDS)
+    flush(world.mirror.process.pid, world.mirror.root / "log")
     served = [line["uri"] for line in world.mirror.log("^/rpm/") if line["status"] == 200 and line["uri"].endswith(".rpm")]
     assert len(served) == 2
     world.mirror.stop()
