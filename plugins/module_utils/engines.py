@@ -108,6 +108,13 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
             " that was cut short from a whole one, other than by its digest.",
             faults=r"upstream_truncated_close",
         ),
+        Limit(
+            "full-at-once",
+            "Where others fill the disk of the cache within a second, a process of Apache may end as it stores something: its clients of that"
+            " moment are answered 502, or not at all, and have to ask again.",
+            faults=r"disk_full$",
+            figures=("warm", "cold", "sent twice"),
+        ),
         PAIRS,
         GENERATIONS,
         # Apache finds damage of a stored header alone, which is a file of its own; Nginx that of the begin of a stored response.
