@@ -110,8 +110,8 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
         ),
         Limit(
             "full-at-once",
-            "Where others fill the disk of the cache within a second, a process of Apache may end as it stores something: its clients of that"
-            " moment are answered 502, or not at all, and have to ask again.",
+            "Where others fill the disk of the cache within a second, a process of Apache may end as it stores something: its clients of"
+            " that moment are answered 502, or not at all, and have to ask again.",
             faults=r"disk_full$",
             figures=("warm", "cold", "sent twice"),
         ),
