@@ -281,10 +281,11 @@ def test_bundler_falls_back_to_the_registry(lab: Lab, node: Node) -> None:
 
 
 def test_the_mirror_is_healthy(lab: Lab) -> None:
-    report = health.examine(Client(), lab.url, upstream=Client())
+    report = health.examine(Client(), lab.url)
     assert not report.bad, report.failure
     checks = {entry["check"]: entry["verdict"] for entry in report.checks if entry["site"] == "gem"}
-    assert len(checks) == len(health.gem.CHECKS) and set(checks.values()) == {"good"}, report.checks
+    assert checks.pop("lag") == "skipped", "this machine does not know the upstream by its name"
+    assert len(checks) + 1 == len(health.gem.CHECKS) and set(checks.values()) == {"good"}, report.checks
 
 
 def test_everything_is_put_back(lab: Lab) -> None:
