@@ -17,6 +17,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+import socket
+import ssl
 import time
 import typing as t
 import urllib.request
@@ -37,7 +39,7 @@ def nothing(_lab: Lab) -> None:
 
 
 def calm(lab: Lab) -> None:
-    """The registry, its names and its addresses are as they should be."""
+    """The registry, its names and its addresses are as they should be, and the mirror speaks HTTP."""
     lab.registry("back")
     lab.registry("show", kind="good")
     lab.registry("configure")
@@ -45,6 +47,11 @@ def calm(lab: Lab) -> None:
         lab.on(UPSTREAM, f"ip address add {lab.prefix}.{number}/24 dev eth0 2>/dev/null || true")
     lab.addresses(USUAL_EDGES)
     lab.registry("name", mode="answer")
+    if lab.tls:
+        for name in ("mirror_tls_certificate", "mirror_tls_key"):
+            del lab.variables[name]
+        lab.tls = False
+        lab.deploy()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -347,6 +354,100 @@ def usual_clock(lab: Lab) -> None:
     lab.on(MIRROR, "rm -r /run/systemd/system/nearby-mirror.service.d; systemctl daemon-reload; systemctl restart nearby-mirror")
 
 
+# --------------------------------------------------------------------------------------------------------- certificate
+
+CERTIFICATE, KEY = "/etc/ssl/mirror/mirror.pem", "/etc/ssl/mirror/mirror.key"
+RELOAD = "systemctl reload nearby-mirror 2>&1 && echo reloaded || journalctl --unit nearby-mirror --since=-10s --output cat"
+
+
+def issues(*parts: str, days: tuple[int, int] = (-1, 30)) -> Step:
+    """Another certificate of the mirror's, and its key, or one of the two, takes the place of what is there."""
+
+    def inject(lab: Lab) -> None:
+        made = bench.certificate(lab.folder / "tls", "mirror", MIRROR, lab.issuer, days)[0]
+        lab.on(MIRROR, f"mkdir -p {Path(KEY).parent}")
+        for source, target in zip(made, (CERTIFICATE, KEY), strict=True):
+            if target in (parts or (CERTIFICATE, KEY)):
+                lab.copy(Path(source), MIRROR, target)
+
+    return inject
+
+
+def listens_by_tls(lab: Lab) -> None:
+    issues()(lab)
+    lab.variables |= {"mirror_tls_certificate": CERTIFICATE, "mirror_tls_key": KEY}
+    lab.tls = True
+    lab.deploy()
+
+
+def shown(lab: Lab) -> str:
+    """The digest of the certificate that a new connection sees. Raises OSError where it is not of the CA, not valid, of another name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(lab.folder / "tls" / "ca.pem")
+    with socket.create_connection((f"{lab.prefix}.20", 443), 10) as below, context.wrap_socket(below, server_hostname=MIRROR) as connection:
+        return hashlib.sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()
+
+
+def taken_away(lab: Lab) -> None:
+    lab.on(MIRROR, f"rm {CERTIFICATE}")
+
+
+def others(lab: Lab, wanted: str) -> int:
+    """How many of 20 new connections see another certificate, or none."""
+    seen = []
+    for _time in range(20):
+        try:
+            seen.append(shown(lab))
+        except OSError as error:
+            seen.append(str(error))
+    if strange := {each for each in seen if each != wanted}:
+        lab.note(f"instead of {wanted}: {strange}")
+    return sum(each != wanted for each in seen)
+
+
+def refuses(spoil: Step, deploy: str, reload: str) -> Step:
+    """With the files as they are then, a deploy of another configuration and a reload are refused, each with its sentence.
+
+    Neither changes anything: the same process serves the same release with the same certificate.
+    """
+
+    def inject(lab: Lab) -> None:
+        running = "cat /run/nearby-mirror/mirror.pid; readlink /etc/nearby-mirror/current"
+        certificate, before = shown(lab), lab.on(MIRROR, running)
+        spoil(lab)
+        played = lab.deploy(check=False, **other(20))
+        said = re.findall(r'"msg": "(.*?)"', played.output)[-1:]
+        lab.note(said)
+        lab.count("deploys accepted", not (played.code and not played.changed and said and re.fullmatch(deploy, said[0])), 1)
+        told = lab.on(MIRROR, RELOAD)
+        lab.note(told)
+        lab.count("reloads accepted", "reloaded" in told.splitlines() or not re.search(reload, told), 1)
+        time.sleep(2)  # an Apache that was told to read them has ended by then
+        lab.count("another process or release", lab.on(MIRROR, running) != before, 1)
+        lab.count("another certificate", others(lab, certificate), 20)
+
+    return inject
+
+
+def renewed(lab: Lab) -> None:
+    """One that is put in force by a deploy, then one by a reload."""
+    failed: list[int] = []
+    seen = [shown(lab)]
+    for act in (lambda: lab.deploy(check=False).code, lambda: "reloaded" not in lab.on(MIRROR, RELOAD).splitlines()):
+        issues()(lab)
+        failed.append(bool(act()))
+        time.sleep(1)
+        wanted = hashlib.sha256(ssl.PEM_cert_to_DER_cert((lab.folder / "tls" / "mirror.pem").read_text())).hexdigest()
+        if wanted in seen:
+            raise RuntimeError("the certificate is not another one")
+        seen.append(wanted)
+        failed.append(others(lab, wanted))
+    for figure, of, count in zip(
+        ("deploys refused", "not shown after a deploy", "reloads refused", "not shown after a reload"), (1, 20, 1, 20), failed, strict=True
+    ):
+        lab.count(figure, count, of)
+
+
 # ------------------------------------------------------------------------------------------------------------- deploys
 
 
@@ -579,6 +680,42 @@ FAULTS = [
         clock_right,
         before=own_clock,
         after=usual_clock,
+    ),
+    *(
+        Fault(f"listener_certificate_{name}", told, refuses(spoil, deploy, reload), issues(), before=listens_by_tls, after=calm, seconds=20)
+        for name, told, spoil, deploy, reload in (
+            (
+                "missing",
+                "the mirror's own certificate is taken away, then a deploy and a reload are tried",
+                taken_away,
+                rf"mirror_tls_certificate {CERTIFICATE} cannot be read \(No such file or directory\); [^.]*\.",
+                f"The certificate {CERTIFICATE} cannot be read or has expired",
+            ),
+            (
+                "mismatched",
+                "the mirror's own certificate gets another's key, then a deploy and a reload are tried",
+                issues(KEY),
+                rf"The key {KEY} is not that of the first certificate in {CERTIFICATE}; [^.]*\.",
+                f"The key {KEY} is not that of the certificate {CERTIFICATE}",
+            ),
+            (
+                "expired",
+                "an expired one takes the place of the mirror's own certificate, then a deploy and a reload are tried",
+                issues(days=(-30, -1)),
+                rf"The certificate {CERTIFICATE} has expired, on [^.;]*; renew it\.",
+                f"The certificate {CERTIFICATE} cannot be read or has expired",
+            ),
+        )
+    ),
+    Fault(
+        "listener_certificate_renewed",
+        "a new certificate of the mirror's own is deployed, and a second new one is reloaded",
+        renewed,
+        nothing,
+        before=listens_by_tls,
+        after=calm,
+        seconds=30,
+        again=2 * CLOSED,
     ),
     Fault("two_deploys_at_once", "two deploys at once", deploys_twice, seconds=40, again=3 * CLOSED),
     Fault(

@@ -31,6 +31,7 @@ SHARED = REPOSITORY / "molecule" / "shared"
 SCENARIO = "faults"
 UPSTREAM, MIRROR, FRESH, NODE = (f"{name}.{SCENARIO}.test" for name in ("upstream", "mirror", "fresh", "node"))
 CACHE = "/var/cache/nearby-mirror"
+CA = "/etc/ssl/faults.pem"  # of the run, on the mirrors and on the node
 EDGES = range(11, 17)  # the registry's addresses beside its own
 USUAL_EDGES = [11, 12, 13, 14]
 PATIENCE = 15  # seconds that pip waits for an answer
@@ -70,6 +71,7 @@ class Lab:
         self.folder, self.engine, self.keep = folder, engine, keep
         self.prefix = ""
         self.variables: dict[str, t.Any] = {"mirror_engine": engine}
+        self.tls = False  # whether the mirror under test speaks it
         self.local = fixture.Registry()  # never opened: it tells what the bodies should be
         self.mount = folder / "cache"
         self.names: dict[str, list[str]] = {}
@@ -105,16 +107,17 @@ class Lab:
         self.play(SHARED / "create.yml")
         self.start_upstream()
         self.copy(HERE / "load.py", NODE, "/opt/load.py")
+        self.copy(self.folder / "tls" / "ca.pem", NODE, CA)
         for host in (MIRROR, FRESH):
-            self.copy(self.folder / "tls" / "ca.pem", host, "/etc/ssl/faults.pem")
+            self.copy(self.folder / "tls" / "ca.pem", host, CA)
 
     def start_upstream(self) -> None:
         tls = self.folder / "tls"
         tls.mkdir()
-        wildcard, (_paths, ca) = "*.upstream.test", bench.certificate(tls, "ca", "Fault run CA")
-        bench.certificate(tls, "good", wildcard, ca, days=(-30, 30))
-        bench.certificate(tls, "expired", wildcard, ca, days=(-30, -1))
-        bench.certificate(tls, "wrong", "another.test", ca)
+        wildcard, (_paths, self.issuer) = "*.upstream.test", bench.certificate(tls, "ca", "Fault run CA")
+        bench.certificate(tls, "good", wildcard, self.issuer, days=(-30, 30))
+        bench.certificate(tls, "expired", wildcard, self.issuer, days=(-30, -1))
+        bench.certificate(tls, "wrong", "another.test", self.issuer)
         bench.certificate(tls, "selfsigned", wildcard)
         origin = importlib.util.find_spec("dnslib")
         assert origin and origin.origin
@@ -301,7 +304,8 @@ class Load:
         items = {id(item): item for _at, _kind, item in entries}
         numbers = {key: number for number, key in enumerate(items)}
         told = {
-            "address": [f"{lab.prefix}.20", 80],
+            "address": [f"{lab.prefix}.20", 443 if lab.tls else 80],
+            "ca": CA if lab.tls else "",
             "host": MIRROR,
             "timeout": PATIENCE,
             "items": [[item.path, item.headers, item.right] for item in items.values()],

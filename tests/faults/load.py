@@ -4,7 +4,7 @@
 
 Standard input is one line, a JSON object::
 
-    {"address": [host, port], "host": name, "timeout": seconds,
+    {"address": [host, port], "host": name, "timeout": seconds, "ca": file with the CA to trust, by https, or none, by http,
      "items": [[path, headers, [size and SHA-256 of each body that is right, ...]], ...],
      "schedule": [[seconds after the start, kind, number of the item], ...]}
 
@@ -14,7 +14,8 @@ no longer than GO_ON_SECONDS.
 No more than CLIENTS ask at once, but for kinds that are there to do so (HERDS).
 
 Prints ``started``, and at the end one JSON object: for every kind how many were asked and failed and why, and how long and how often
-nobody could connect. A failure is a wrong status, a short body, a wrong digest, or no answer in time. Not a failure, but counted:
+nobody could connect. A failure is a wrong status, a short body, a wrong digest, no answer in time, or a
+certificate that is not of the CA, not valid, or of another name. Not a failure, but counted:
 
 * a connection that cannot be made: it is tried again and again, and the time until it can is downtime;
 * a connection that is lost before the first byte of the answer: as RFC 9110, 9.2.2 allows, and as pip does, the request is sent once more,
@@ -30,6 +31,7 @@ import contextlib
 import gzip
 import hashlib
 import json
+import ssl
 import sys
 import threading
 import time
@@ -52,6 +54,11 @@ class CutError(Exception):
 class Clients:
     def __init__(self, told: dict[str, t.Any]) -> None:
         self.told = told
+        self.tls: dict[str, t.Any] = {}
+        if told["ca"]:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.load_verify_locations(told["ca"])
+            self.tls = {"ssl": context, "server_hostname": told["host"]}
         self.turn = asyncio.Semaphore(CLIENTS)
         self.idle: list[Connection] = []
         self.kinds: dict[str, dict[str, t.Any]] = {}
@@ -122,6 +129,8 @@ class Clients:
                 reason = "no answer in time"
             except ConnectionError:
                 reason = "no connection"
+            except ssl.SSLCertVerificationError:
+                reason = "certificate"
             break
         counts["slowest"] = max(counts["slowest"], round(time.monotonic() - began, 2))
         if reason:
@@ -139,7 +148,9 @@ class Clients:
         deadline = time.monotonic() + DOWN_SECONDS
         while time.monotonic() < deadline:
             try:
-                made = await asyncio.wait_for(asyncio.open_connection(*self.told["address"], limit=1 << 20), CONNECT_SECONDS)
+                made = await asyncio.wait_for(asyncio.open_connection(*self.told["address"], limit=1 << 20, **self.tls), CONNECT_SECONDS)
+            except ssl.SSLCertVerificationError:
+                raise
             except OSError:
                 self.refused += 1
                 self.down_since = self.down_since or time.monotonic()

@@ -129,8 +129,6 @@ Missed of what is wanted:{chr(10) + chr(10).join(sentences) if sentences else " 
   closes the connections that clients keep, and a client may send on one just then (RFC 9112, 9.6).
 - Bold is a miss. *limit* names what the engine is known not to do (docs/reference/engines.md).
 - *load* is the load average of the last 15 minutes. A busy machine makes it slower, and outages longer; counts are sound.
-
-Not here: faults of the certificate that clients see, since mirrors do not speak TLS to clients yet.
 """
 
 
