@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kills the playbook's process group at a point that FAULTS_KILL says, a JSON object.
+"""Kills the playbook, its workers and what these run, at a point that FAULTS_KILL says, a JSON object.
 
 {"results": n} after so many results of tasks; {"changes": n} after so many that changed something;
 {"task": text, "seconds": s} so long after a task began whose name has that text, unless the task has ended by then.
@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import threading
@@ -37,6 +39,10 @@ class CallbackModule(CallbackBase):
 
     def kill(self, where):
         print(f"\nkilled {where}", flush=True)
+        for worker in multiprocessing.active_children():  # each has a session of its own, or soon will
+            for kill in (os.killpg, os.kill):
+                with contextlib.suppress(ProcessLookupError):
+                    kill(worker.pid, signal.SIGKILL)
         os.killpg(0, signal.SIGKILL)
 
     def v2_playbook_on_task_start(self, task, is_conditional):
