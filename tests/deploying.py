@@ -32,8 +32,9 @@ SETTINGS = {
 }
 
 
-# Modules start sooner where that stands.
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).with_name("preloaded"))}
+def environment() -> dict[str, str]:
+    """This process's own, with what has modules start sooner."""
+    return os.environ | {"PYTHONPATH": str(Path(__file__).with_name("preloaded"))}
 
 
 def quickstart(*arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
@@ -47,7 +48,7 @@ def playbook(name: str, *arguments: str, **variables: Any) -> subprocess.Complet
 
 
 def run(*begun: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(begun, env=ENVIRONMENT, capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run(begun, env=environment(), capture_output=True, text=True, timeout=900, check=False)
 
 
 def command(name: str, *arguments: str, **variables: Any) -> list[str]:
@@ -57,7 +58,7 @@ def command(name: str, *arguments: str, **variables: Any) -> list[str]:
 def start(name: str, **variables: Any) -> subprocess.Popen[str]:
     """A run of a playbook that is under way, in a process group of its own."""
     begun = command(name, **SETTINGS | variables)
-    return subprocess.Popen(begun, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(begun, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
 
 def recap(output: str) -> dict[str, int]:

@@ -628,7 +628,7 @@ class Deploy:
                 os.unlink(self.releases.link)
             return f"The release was taken back, and there is none from before: {problem}"
         again = self.enforce(self.before, old, self.engine)
-        if again or not self.comes(old, self.before):
+        if not self.comes(old, self.before):  # it may not even have been signalled, and then it went on
             return f"The release failed: {problem}; and the one before it, {self.before}, does not come back: {again or 'no answer'}"
         return f"The release was taken back, and the one before it, {self.before}, is in force again: {problem}"
 

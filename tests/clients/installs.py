@@ -38,10 +38,15 @@ NOWHERE = "http://127.0.0.1:9"  # a proxy that is not there: who has it has no w
 def flush(server: int, logs: Path) -> None:
     """Has a server write its logs. Nginx keeps lines back for a while, and writes them when it is to open its logs anew.
 
-    They are to have other names for it meanwhile, to tell when each of its processes has done so.
+    They are to have other names for it meanwhile, to tell when each of its processes has done so; who may not see that waits.
     """
     time.sleep(0.3)  # a line follows the last byte of its answer
     if Path(f"/proc/{server}/comm").read_text() != "nginx\n":
+        return
+    try:
+        held(server)
+    except PermissionError:
+        time.sleep(LOG_FLUSH_SECONDS)
         return
     aside = {logs / name: logs / f"{name}.aside" for name in ("access.log", "upstream.log")}
     for log, other in aside.items():
@@ -56,7 +61,7 @@ def flush(server: int, logs: Path) -> None:
 
 
 def held(server: int) -> set[Path]:
-    """The files that a server's processes have open."""
+    """The files that a server's processes have open. Raises PermissionError where root in a container may not see them."""
     found = set()
     for worker in Path(f"/proc/{server}/task/{server}/children").read_text().split():
         with contextlib.suppress(FileNotFoundError):

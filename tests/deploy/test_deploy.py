@@ -391,7 +391,7 @@ def test_a_port_that_was_taken_during_the_trial_is_told_before_the_swap(mirror: 
 
 
 def test_a_release_that_fails_in_force_is_taken_back(mirror: str, site: dict, engine: str) -> None:
-    """What it writes its errors to is no file when it is reloaded: Nginx then goes on as it was, Apache ends."""
+    """What it writes its errors to is no file when it is reloaded, of which Nginx's checker tells; Apache ends."""
     before, log, lost = state(), LOG / "error.log", []
     deploy = start("quickstart", mirror_sites=[site], mirror_engine=engine, mirror_aliases=["fails.test"])
     assert until((STATE / "trial/mirror.conf").exists, 120)
