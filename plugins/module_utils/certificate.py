@@ -26,7 +26,7 @@ def shown(certificate: str, key: str, name: str = "") -> dict[str, Any]:
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     asking = client.wrap_bio(to_client, to_server, server_hostname=name or None)
     answering = server.wrap_bio(to_server, to_client, server_side=True)
-    for side in (asking, answering, asking, answering):
+    for side in (asking, answering) * 3:  # TLS 1.2 takes that many turns
         try:
             side.do_handshake()
         except ssl.SSLWantReadError:
@@ -53,7 +53,7 @@ def examine(certificate: str, key: str, names: Iterable[str], now: float) -> tup
             return [f"{option} {path} cannot be read ({os.strerror(error.errno or 0)}); put the file there, or set it to another one."], []
     try:
         told = shown(certificate, key)
-    except (OSError, HttpError) as error:
+    except (OSError, ValueError, HttpError) as error:
         reason = getattr(error, "reason", "")
         if reason in MISMATCHES:
             return [f"The key {key} is not that of the first certificate in {certificate}; set mirror_tls_key to its own."], []

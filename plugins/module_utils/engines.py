@@ -18,7 +18,7 @@ class Limit:
     ``sentence`` what an operator should know.
     ``rows``     an expression that finds the rows of the behaviour table that the engine does not meet, by their node id; or none.
     ``faults``   an expression that finds the faults of the fault run that it excuses, by their names; or none.
-    ``figures``  what may fail of these.
+    ``figures``  which figures of those faults may be missed.
     ``options``  options of a site that ask for it: such a site is refused.
     """
 

@@ -21,6 +21,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ ANSWER_SECONDS = 15  # until a server that was started or reloaded answers with 
 # Downloads under way when the engine is changed may take so long. Nobody is answered meanwhile, and pip asks again for longer.
 DRAIN_SECONDS = 5
 ENDED_SECONDS = 3  # for which there has been no process, after which none is waited for
-# For a moment after a reload old workers answer as well, and with a certificate from before, which nobody here trusts any more.
+# For a moment after a reload old workers answer as well, with a certificate from before, which nobody here trusts any more, or without.
 OVERLAP_SECONDS = 0.5
 PR_SET_PDEATHSIG = 1
 
@@ -443,7 +444,7 @@ class Systemd(Bare):
         return run(["systemctl", "restart", UNIT])
 
     def reload(self, engine: Engine, configuration: str) -> str:
-        return run(["systemctl", "reload-or-restart", UNIT])
+        return super().reload(engine, configuration) if engine.pid else run(["systemctl", "restart", UNIT])
 
     def stop(self, engine: Engine, seconds: float = DRAIN_SECONDS, leave: bool = False) -> bool:
         # The unit cannot start again before all of it has ended.
@@ -606,15 +607,15 @@ class Deploy:
         if not self.verify:
             return ""
         client, upstream = Client(certificate=self.engine.certificate), Client(ca_path=self.upstream_ca_path)
-        # A certificate that expires soon is no reason to refuse what takes over another one.
-        report = examine(client, url, upstream=upstream, options=Options(min_certificate_days=0))
+        # That a certificate expires soon, or a page is an old one, is no fault of a release.
+        report = examine(client, url, upstream=upstream, options=Options(min_certificate_days=0, max_lag=sys.maxsize))
         return report.failure and report.failure + log.fault()
 
     def commit(self) -> str:
         """Swap, run, probe; and back, where there is a way back. Returns what is wrong, and what is in force then."""
         old, log = self.previous, self.engine.log()
         problem = self.enforce(self.name, self.engine, old)
-        if not problem and not self.comes(self.engine, self.name):
+        if not problem and not self.comes(self.engine, self.name, old):
             problem = f"{self.engine.url} does not answer with the new release{log.fault()}"
         problem = problem or self.health(self.engine.url, log)
         if not problem:
@@ -628,24 +629,27 @@ class Deploy:
                 os.unlink(self.releases.link)
             return f"The release was taken back, and there is none from before: {problem}"
         again = self.enforce(self.before, old, self.engine)
-        if not self.comes(old, self.before):  # it may not even have been signalled, and then it went on
+        if not self.comes(old, self.before, self.engine):  # it may not even have been signalled, and then it went on
             return f"The release failed: {problem}; and the one before it, {self.before}, does not come back: {again or 'no answer'}"
         return f"The release was taken back, and the one before it, {self.before}, is in force again: {problem}"
 
-    def comes(self, engine: Engine, name: str) -> bool:
-        """Whether the server answers with a release in time; one that has ended is not waited for."""
-        lived = time.monotonic()
+    def comes(self, engine: Engine, name: str, other: Engine | None) -> bool:
+        """Whether the server answers with a release in time; one that has ended is not waited for. `other` is how it ran before.
+
+        One answer is enough: just after a reload, the next one may be an old worker's again.
+        """
+        came, lived = False, time.monotonic()
 
         def decided() -> bool:
-            nonlocal lived
+            nonlocal came, lived
+            came = engine.runs(name)
             lived = time.monotonic() if engine.pid else lived
-            return engine.runs(name) or time.monotonic() - lived > ENDED_SECONDS
+            return came or time.monotonic() - lived > ENDED_SECONDS
 
-        if not until(decided, self.answer_seconds):
-            return False
-        if engine.certificate:
+        until(decided, self.answer_seconds)
+        if came and (engine.certificate or other and other.certificate):
             time.sleep(OVERLAP_SECONDS)
-        return engine.runs(name)
+        return came
 
     def enforce(self, name: str, engine: Engine, other: Engine | None) -> str:
         """Have the server run that release, whoever ran before; what went wrong."""

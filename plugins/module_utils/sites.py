@@ -257,8 +257,10 @@ def resolve_site(
         raise SiteError(f"Site '{name}': only names of images begin with that of a registry; take registry out.")
     if registry and not (isinstance(registry, str) and re.fullmatch(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?", registry)):
         raise SiteError(f"Site '{name}': registry '{registry}' is no host name, with a port or without; correct it.")
-    if "repositories" in site and not (ecosystem.type == "rpm" and are_repositories(site["repositories"])):
-        raise SiteError(f"Site '{name}': repositories are of type rpm, a path below the site by what dnf calls each; correct them.")
+    if "repositories" in site and ecosystem.type != "rpm":
+        raise SiteError(f"Site '{name}': type '{ecosystem.type}' has no repositories that dnf could name; take repositories out.")
+    if not are_repositories(site.get("repositories", {})):
+        raise SiteError(f"Site '{name}': repositories are no names with a path below the site each, as baseos: 9/BaseOS; correct them.")
     suites = check_suites(site)
     probe = site.get("probe")
     if probe is None:

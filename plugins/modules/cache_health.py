@@ -80,8 +80,9 @@ options:
     default: 14
   max_lag:
     description:
-      - The mirror is bad if a file that upstream uploaded more than this many seconds ago is not in its index. So it is if its page differs
-        from one that upstream changed so long ago, where that does not tell the time of each file.
+      - The mirror is bad if a file that upstream uploaded more than this many seconds ago is not in its index. For npm, golang, gem
+        and oci it is bad if its page differs from upstream's, and upstream's was changed more than so many seconds ago.
+      - Set more where a site's C(lifetime) is more than half of it.
       - A lag below that is what a cache is for, and is only told in the detail.
     type: int
     default: 3600

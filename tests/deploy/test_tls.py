@@ -103,10 +103,7 @@ def test_a_certificate_that_is_not_right_changes_nothing(mirror: None, certifica
 
 WORDS = {
     "no key": ({"mirror_tls_key": ""}, "Of mirror_tls_certificate and mirror_tls_key one is set and the other one is not"),
-    "no certificate": (
-        {"mirror_tls_certificate": "", "mirror_tls_key": "", "mirror_use_ssl": True},
-        "mirror_use_ssl is true, but the mirror speaks TLS if it has a certificate, and only then; correct it, or set mirror_tls_",
-    ),
+    "no certificate": ({"mirror_tls_certificate": ""}, "Of mirror_tls_certificate and mirror_tls_key one is set and the other one is not"),
 }
 
 
@@ -171,7 +168,7 @@ def test_what_is_not_right_by_then_is_not_reloaded(mirror: None, certificates: C
     """By hand, or where logs are rotated, after the files of a running mirror have been replaced."""
     deploy = quickstart(mirror_sites=[site], mirror_engine=engine, **certificates.settings())
     assert deploy.returncode == 0, deploy.stdout
-    command = ["sh", CONFIG / "current/tls.sh", *CHECK[engine], CONFIG / "current/mirror.conf"]
+    command = ["sh", CONFIG / "current/tls.sh", "dated", *CHECK[engine], CONFIG / "current/mirror.conf"]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     rotated = re.search(r"postrotate\n(.*)\n *endscript", Path("/etc/logrotate.d", CONFIG.name).read_text())
     assert rotated
@@ -184,6 +181,15 @@ def test_what_is_not_right_by_then_is_not_reloaded(mirror: None, certificates: C
         assert told.returncode == 1 and sentence in told.stderr, told
         assert certificates.state()[0] == pid
         certificates.issue("live")
+
+
+def test_a_running_mirror_goes_to_plain_http_and_back(mirror: None, certificates: Certificates, site: dict) -> None:
+    """On the same port, so that for a moment workers of both kinds answer there."""
+    for settings, scheme in ({"mirror_use_ssl": True}, "http"), (certificates.settings(), "https"):
+        deploy = quickstart(mirror_sites=[site], **settings)
+        assert deploy.returncode == 0, deploy.stdout
+        assert ("mirror_use_ssl is true, and the mirror speaks http" in re.sub(r"\s+", " ", deploy.stdout)) == (scheme == "http")
+        assert f'"{scheme}://' in (CONFIG / "current/www/mirror.json").read_text()
 
 
 def test_the_verify_playbook_asks_by_https(mirror: None, certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,6 +212,17 @@ def test_a_redirect_may_name_what_lies_beside_it(world: World, index: CrateIndex
     assert get(world, f"files/{asked}").cache == "hit"
 
 
+@promise("closed")
+@table("location", {"above it": "../1.0.0/download", "encoded": "x/%2E%2e/download", "from the top": "{origin}/crates/x/../{path}"})
+def test_a_redirect_with_dots_in_its_path_is_refused(world: World, index: CrateIndex, crate: str, location: str) -> None:
+    """What begins as a declared origin does could lead out of it."""
+    path = index.crates.path(crate, "1.0.0").replace("download", "asked")
+    index.crates.moved[path] = location.format(origin=index.crates.url, path=path)
+    reply = get(world, f"files/{path}")
+    assert reply.status == 502 and not reply["Location"], show(reply)
+    assert {asked for asked, _status in index.crates.asked if crate in asked} == {path}, "it is not even asked for"
+
+
 @promise("http")
 def test_head_of_a_file_that_lies_elsewhere(world: World, index: CrateIndex, crate: str) -> None:
     """All of it is fetched and stored where the engine cannot ask for less, and never in part."""

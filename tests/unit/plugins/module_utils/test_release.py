@@ -178,6 +178,33 @@ def test_one_that_ends_in_a_reload_is_not_waited_for(host: Host) -> None:
     assert host.served() == first and time.monotonic() - began < 10
 
 
+class Answers:
+    """A server that answers with one release after the other, each after so many seconds."""
+
+    certificate, pid = "", 7
+
+    def __init__(self, clock: list[float], seconds: float, *releases: str) -> None:
+        self.clock, self.seconds, self.releases = clock, seconds, list(releases)
+
+    def runs(self, name: str) -> bool:
+        self.clock[0] += self.seconds
+        return self.releases.pop(0) == name
+
+
+@pytest.mark.parametrize(
+    ("seconds", "releases"),
+    [(0.0, ("old", "new", "old")), (4.0, ("", "", "new"))],
+    ids=["an old worker answers once more", "one that lives is slow"],
+)
+def test_one_answer_of_the_new_release_is_enough(
+    host: Host, monkeypatch: pytest.MonkeyPatch, seconds: float, releases: tuple[str, ...]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(release.time, "monotonic", lambda: clock[0])
+    deploy = host.deploy("any", answer_seconds=15.0)
+    assert deploy.comes(Answers(clock, seconds, *releases), "new", None)  # type: ignore[arg-type]
+
+
 def test_a_port_that_was_taken_during_the_trial_is_told_before_the_swap(host: Host) -> None:
     host.deploy("first")()
     first, pid = host.served(), host.pid
