@@ -158,13 +158,14 @@ def test_what_a_killed_server_was_fetching_is_fetched_again_at_once(spare: Mirro
     with downloads(spare, [project]) as replies:
         spare.kill()
         replies()
-    locks = list((spare.root / "temp").glob("fill-*.pid"))
-    assert bool(locks) == (spare.engine == "apache")
-    for lock in locks:
-        number, began = lock.read_text().split()
-        assert number.isdigit() and began.isdigit()
-        lock.write_text(f"{os.getpid()} {began}")
-    spare.start()
+    try:  # one without a word is left of a row that fills the disk
+        locks = {lock: lock.read_text().split() for lock in (spare.root / "temp").glob("fill-*.pid") if lock.stat().st_size}
+        assert bool(locks) == (spare.engine == "apache")
+        for lock, (number, began) in locks.items():
+            assert number.isdigit() and began.isdigit()
+            lock.write_text(f"{os.getpid()} {began}")
+    finally:
+        spare.start()
     reply = spare.get(project.file)
     assert good(reply, project.content) and reply.seconds < 5, show(reply)
 
