@@ -61,7 +61,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     failed = outcome.exception() and not isinstance(outcome.exception(), pytest.skip.Exception)
     if failed and not pyfuncitem.get_closest_marker("xfail"):
         heal(pyfuncitem._request.getfixturevalue("world"))
-        pyfuncitem.config.stash.setdefault(AGAIN, {})[pyfuncitem.nodeid] = (str(outcome.exception()) or repr(outcome.exception())).splitlines()[0]
+        seen = str(outcome.exception()) or repr(outcome.exception())
+        pyfuncitem.config.stash.setdefault(AGAIN, {})[pyfuncitem.nodeid] = seen.splitlines()[0]
         return None
     outcome.result()
     return True
