@@ -26,9 +26,9 @@ from test_deb_publishing import Workshop, workshop  # noqa: F401
 sys.path.insert(0, str(Path(__file__).parents[1] / "nodes"))
 
 import bench  # isort: skip
-from archive import MINUTE, WEEK  # isort: skip
+from archive import Archive  # isort: skip
 from node_lab import make_control, write_files  # isort: skip
-from paths import EPOCH, Paths  # isort: skip
+from paths import EPOCH, Found, Paths  # isort: skip
 
 COMPONENTS = ("main", "restricted", "universe", "multiverse")
 KEYRING = "usr/share/keyrings/ubuntu-archive-keyring.gpg"
@@ -74,6 +74,8 @@ CONTROL = "Package: {}\nVersion: {}\nArchitecture: {}\nDepends: {}\nMaintainer: 
 class Ubuntu(Paths):
     """All archives in one: who asks for a path gets it by any of its names."""
 
+    HEADERS = Archive.HEADERS
+
     def __init__(self, workshop: Workshop) -> None:  # noqa: F811
         super().__init__()
         self.workshop = workshop
@@ -82,9 +84,8 @@ class Ubuntu(Paths):
             for suite in "", "-updates", "-backports", "-security":
                 self.publish(tree, release + suite, suite, architecture)
 
-    def find(self, path: str) -> tuple[bytes, str, int] | None:
-        changes = "/dists/" in path and "/by-hash/" not in path
-        return (self.files[path], "application/octet-stream", MINUTE if changes else WEEK) if path in self.files else None
+    def find(self, path: str) -> Found:
+        return (self.files[path], "application/octet-stream") if path in self.files else None
 
     def publish(self, tree: str, name: str, suite: str, architecture: str) -> None:
         indices = {}

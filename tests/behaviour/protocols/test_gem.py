@@ -196,7 +196,8 @@ def test_head_of_a_large_page_stores_it(world: World, index: GemIndex, gem: str,
     )
     assert len(index.info[gem]) > 5 * MEGABYTE
     for cache, head in twice(world, f"info/{gem}", encoding, method="HEAD"):
-        assert (head.status, head.body) == (200, b"") and (head.cache == "hit") == (cache == "hit"), show(head)
+        # It is answered before all of it is stored, for which the second one may have to wait: then that is no hit.
+        assert (head.status, head.body) == (200, b"") and (cache == "hit" or head.cache != "hit"), show(head)
         assert tag(index.info[gem]) in head["ETag"], show(head)
         assert encoding or head["Content-Length"] == str(len(index.info[gem])), show(head)
     assert len(index.requests(f"info/{gem}")) == 1
