@@ -161,6 +161,7 @@ def test_apt_with_ubuntus_sources_downloads_cold_then_without_the_archive(
 
     cold = runs("cold")
     archive.failing, asked = True, len(archive.asked)
+    bench.age()
     away = runs("away")
     assert away.asked == cold.asked
     assert {line["cache"] for line in away.access} <= HITS, "not from the cache"
