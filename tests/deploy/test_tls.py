@@ -181,6 +181,12 @@ def test_what_is_not_right_by_then_is_not_reloaded(mirror: None, certificates: C
         assert told.returncode == 1 and sentence in told.stderr, told
         assert certificates.state()[0] == pid
         certificates.issue("live")
+    for file in (certificates.root / "live").iterdir():
+        file.unlink()
+    subprocess.run(["sh", "-c", rotated[1]], capture_output=True, check=True)
+    time.sleep(1)
+    assert certificates.state()[0] == pid, "both are gone, and so are as alike as a pair"
+    certificates.issue("live")
 
 
 def test_a_running_mirror_goes_to_plain_http_and_back(mirror: None, certificates: Certificates, site: dict) -> None:
