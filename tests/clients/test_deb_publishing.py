@@ -99,9 +99,9 @@ class Signed(Suite):
         return [self.index(name, self.generation) for name in ("Packages", "Packages.gz")]
 
     def publish(self) -> None:
-        self.workshop.package(self.generation + 1)
         with self.lock:
-            self.generation += 1
+            self.workshop.package(self.generation + 1)
+            super().publish()
 
     @contextlib.contextmanager
     def publishing(self) -> Iterator[None]:
@@ -222,6 +222,7 @@ def test_apt_updates_while_an_archive_with_digests_publishes(
 ) -> None:
     """Two nodes at once; one of them has nothing left from the time before."""
     suite = archive.suite("hashed", KEPT)
+    archive.turning.add(suite.name)  # so it has published between InRelease and the index, too
     nodes = [Node(tmp_path / name, mirror_url(world), suite.name, workshop.key) for name in ("first", "second")]
     end = time.monotonic() + SECONDS
 
@@ -245,7 +246,7 @@ def test_apt_updates_while_an_archive_with_digests_publishes(
     print(f"{suite.generation} generations; {times} updates, to {different} of them; upstream gave {suite.older} older indices")
     assert log and {("/by-hash/" in uri, status) for uri, status in log} == {(True, 200)}, "apt had to ask for an index by its path"
     assert suite.older, "it has to have published between InRelease and the index"
-    assert all(generations == sorted(generations) for generations in seen) and min(different) > 5, seen
+    assert all(generations == sorted(generations) for generations in seen) and min(different) > 3, seen
 
 
 def test_apt_updates_soon_after_an_archive_without_digests_has_published(

@@ -44,6 +44,9 @@ class Suite:
             said += f" {hashlib.sha256(str(number).encode()).hexdigest()} {number:8} main/i18n/Translation-{number:08}.xz\n"
         return said.encode()
 
+    def publish(self) -> None:
+        self.generation += 1
+
     def find(self, rest: str) -> bytes | None:
         if rest == "InRelease":
             return b"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n" + self.release() + b"-----BEGIN PGP SIGNATURE-----\n\nnone\n"
@@ -81,7 +84,7 @@ class Archive(Paths):
             suite = self.suites.get(asked[1])
             body = suite.find(asked[2]) if suite else None
             if suite and asked[2] == "InRelease" and asked[1] in self.turning:
-                suite.generation += 1
+                suite.publish()
             if body is not None:
                 kind = "application/gzip" if asked[2].endswith(".gz") else "text/plain"
                 return body, kind

@@ -83,7 +83,7 @@ def test_what_changes_is_revalidated(world: World, archive: Archive, make: t.Cal
     age()
     assert get(world, path).body == first.body
     assert archive.requests(path) == [200, 304], "it has to be revalidated, not fetched anew, and within seconds"
-    suite.generation += 1
+    suite.publish()
     age()
     assert get(world, path).body == archive.find(path)[0] != first.body  # type: ignore[index]
 
@@ -147,7 +147,7 @@ def test_what_was_fetched_by_its_digest_outlives_upstreams_own(world: World, arc
     release = get(world, f"dists/{suite.name}/InRelease").body
     path, other = (f"dists/{suite.name}/{by_hash(release, name)}" for name in (INDEX, f"{INDEX}.gz"))
     get(world, path)
-    suite.generation += 1
+    suite.publish()
     age()
     assert archive.find(path) is None
     reply = get(world, path)
@@ -165,7 +165,7 @@ def test_what_is_asked_for_by_its_path_fits_seconds_after_upstream_has_published
     paths = [f"dists/{suite.name}/{name}" for name in ("InRelease", INDEX, f"{INDEX}.gz")]
     for path in reversed(paths) if seen else paths[1:]:
         get(world, path)
-    suite.generation += 1
+    suite.publish()
     age()
     release, plain, packed = (get(world, path) for path in paths)
     assert plain.sha256 == digest(release.body) and packed.sha256 == digest(release.body, f"{INDEX}.gz")
@@ -185,7 +185,7 @@ def test_what_was_seen_is_served_while_upstream_is_away(world: World, archive: A
     other = get(world, f"dists/{suite.name}/Release")
     assert other.status in (502, 503), "anything but 404, after which apt would believe that there is none: " + show(other)
     archive.failing = False
-    suite.generation += 1
+    suite.publish()
     age()
     get(world, path)
     age()
