@@ -12,6 +12,8 @@ import nox
 nox.options.default_venv_backend = "none"
 nox.options.stop_on_first_error = True
 PYTHON_CODE = ("plugins", "tests", "benchmark", "molecule", "tools", "noxfile.py")
+# Pages that are fresh for a second, on a machine that may be busy: a row that failed runs again, and the summary tells what was wrong.
+AGAIN = ("--reruns", "1", "--rerun-show-tracebacks", "--rerun-except", "from pytest-timeout")
 
 
 def pytest(session: nox.Session, folder: str, *options: str) -> None:
@@ -51,13 +53,13 @@ def static(session: nox.Session) -> None:
 @nox.session
 def behaviour(session: nox.Session) -> None:
     """What an HTTP client sees, on loopback; needs the web servers."""
-    pytest(session, "tests/behaviour", "--ignore", "tests/behaviour/protocols")
+    pytest(session, "tests/behaviour", "--ignore", "tests/behaviour/protocols", *AGAIN)
 
 
 @nox.session
 def protocols(session: nox.Session) -> None:
     """The same for each registry's own protocol; these mostly wait, so they run side by side."""
-    pytest(session, "tests/behaviour/protocols", "-n", "7", "--dist", "loadfile")
+    pytest(session, "tests/behaviour/protocols", "-n", "7", "--dist", "loadfile", *AGAIN)
 
 
 @nox.session

@@ -26,7 +26,6 @@ from registry import Registry  # noqa: E402
 
 SHARED = {"world", "mirror", "fresh", "spare"}  # fixtures that rows side by side may use
 OUTCOMES: pytest.StashKey[dict[pytest.Item, concurrent.futures.Future[None]]] = pytest.StashKey()
-AGAIN: pytest.StashKey[dict[str, str]] = pytest.StashKey()  # rows that failed in company, with what was seen
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -34,9 +33,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Rows that mostly wait run side by side when the first of them is due; each then tells its own outcome.
 
     They share that first one's fixtures; of the rows that disturb the second mirror, one runs at a time. What a row saw among a
-    hundred others may be their doing: one that failed runs once more, alone, and that counts. The summary names it.
+    hundred others may be their doing: one that runs again does so alone.
     """
-    if not pyfuncitem.get_closest_marker("patient"):
+    if not pyfuncitem.get_closest_marker("patient") or getattr(pyfuncitem, "execution_count", 1) > 1:
         return None
     engine = pyfuncitem.callspec.params["world"]
     rows: dict[pytest.Item, concurrent.futures.Future[None]] = pyfuncitem.session.stash.setdefault(OUTCOMES, {})
@@ -57,14 +56,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
                 shared = {name: pyfuncitem._request.getfixturevalue(name) for name in item._fixtureinfo.argnames if name in SHARED}
                 arguments = {name: item.callspec.params[name] for name in item._fixtureinfo.argnames if name not in SHARED} | shared
                 rows[item] = pool.submit(run, item, arguments)
-    outcome = rows[pyfuncitem]
-    failed = outcome.exception() and not isinstance(outcome.exception(), pytest.skip.Exception)
-    if failed and not pyfuncitem.get_closest_marker("xfail"):
-        heal(pyfuncitem._request.getfixturevalue("world"))
-        seen = str(outcome.exception()) or repr(outcome.exception())
-        pyfuncitem.config.stash.setdefault(AGAIN, {})[pyfuncitem.nodeid] = seen.splitlines()[0]
-        return None
-    outcome.result()
+    rows[pyfuncitem].result()
     return True
 
 
@@ -227,8 +219,8 @@ def fresh(world: World, numbers: t.Iterator[int]) -> t.Callable[..., Fresh]:
 # ---------------------------------------------------------------------------------------------------------- the summary
 
 
-def pytest_terminal_summary(terminalreporter: t.Any, config: pytest.Config) -> None:
-    """The table: promise, engine, rows that hold of rows there are; then what an engine is known not to do, and what ran twice."""
+def pytest_terminal_summary(terminalreporter: t.Any) -> None:
+    """The table: promise, engine, rows that hold of rows there are; then what an engine is known not to do."""
     table: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
     for outcome in ("passed", "failed", "error", "xfailed"):
         for report in terminalreporter.stats.get(outcome, []):
@@ -244,8 +236,6 @@ def pytest_terminal_summary(terminalreporter: t.Any, config: pytest.Config) -> N
         for engine in dict.fromkeys(engine for _key, engine in table):
             for limit in ENGINES.get(engine, ()):
                 terminalreporter.line(f"{engine}, {limit.key}: {limit.sentence}")
-    for row, seen in config.stash.get(AGAIN, {}).items():
-        terminalreporter.line(f"failed beside others and ran again, alone: {row}: {seen}", yellow=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
