@@ -38,6 +38,14 @@ def registry(world: World) -> NpmRegistry:
 
 
 @pytest.fixture
+def package(registry: NpmRegistry, numbers: t.Iterator[int]) -> str:
+    """A package that nobody has asked for."""
+    name = f"row-{next(numbers)}"
+    registry.publish(name, "1.0.0", SIZE)
+    return name
+
+
+@pytest.fixture
 def own_port(world: World) -> tuple[str, int]:
     return "127.0.0.1", world.mirror.sites[1]["port"]
 
@@ -47,18 +55,18 @@ def base(world: World) -> str:
 
 
 @promise("http")
-def test_a_page_is_a_hit_and_its_links_begin_with_https(world: World, registry: NpmRegistry) -> None:
-    wanted = registry.document("demo", FULL).replace(registry.url.encode(), f"{base(world)}/npm".encode())
+def test_a_page_is_a_hit_and_its_links_begin_with_https(world: World, registry: NpmRegistry, package: str) -> None:
+    wanted = registry.document(package, FULL).replace(registry.url.encode(), f"{base(world)}/npm".encode())
     bench.on_the_second()
     for cache in "miss", "hit":
-        reply = world.mirror.get("/npm/demo", {"Accept": FULL, "Accept-Encoding": "gzip"})
+        reply = world.mirror.get(f"/npm/{package}", {"Accept": FULL, "Accept-Encoding": "gzip"})
         assert (reply.status, reply.plain, reply.cache) == (200, wanted, cache), show(reply)
-    assert registry.requests("demo") == [200]
+    assert registry.requests(package) == [200]
 
 
 @promise("http")
-def test_a_file_is_a_hit_and_has_ranges(world: World, registry: NpmRegistry) -> None:
-    body, path = registry.tarball("demo", "1.0.0"), f"/npm/{registry.tarball_path('demo', '1.0.0')}"
+def test_a_file_is_a_hit_and_has_ranges(world: World, registry: NpmRegistry, package: str) -> None:
+    body, path = registry.tarball(package, "1.0.0"), f"/npm/{registry.tarball_path(package, '1.0.0')}"
     for cache in "miss", "hit":
         reply = world.mirror.get(path)
         assert (reply.status, reply.body, reply.cache) == (200, body, cache), show(reply)
@@ -141,5 +149,5 @@ def test_a_renewed_certificate_is_shown_after_a_reload(world: World) -> None:
 
     assert not shown() and mirror.get("/health").status == 200
     mirror.reload()
-    assert bench.until(shown)
     mirror.context = renewed
+    assert bench.until(shown)
