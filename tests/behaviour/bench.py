@@ -438,6 +438,10 @@ class Mirror:
         assert self.process
         self.process.send_signal(RELOAD[self.engine])
 
+    @property
+    def runs(self) -> bool:
+        return bool(self.process) and self.process.poll() is None
+
     def workers(self) -> list[int]:
         """The processes that the server has started."""
         assert self.process

@@ -181,17 +181,16 @@ def spare(world: World, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[
 
 @pytest.fixture(autouse=True)
 def calm(request: pytest.FixtureRequest) -> t.Iterator[None]:
-    """Every row begins with healthy registries and names."""
+    """Every row begins with healthy registries and names, and with a second mirror that runs."""
+    world, spare = (request.getfixturevalue(name) if name in request.fixturenames else None for name in ("world", "spare"))
     yield
-    if "world" in request.fixturenames:
-        heal(request.getfixturevalue("world"))
-
-
-def heal(world: World) -> None:
-    world.names.mode = "answer"
-    for registry in (*world.registries.values(), world.stranger):
-        registry.back()
-        registry.forget()
+    if world:
+        world.names.mode = "answer"
+        for registry in (*world.registries.values(), world.stranger):
+            registry.back()
+            registry.forget()
+    if spare and not spare.runs:
+        spare.start()
 
 
 @pytest.fixture
