@@ -160,7 +160,6 @@ def tags(url: str, repository: str) -> list[str]:
         return json.loads(answer.read())["tags"]
 
 
-@pytest.mark.timeout(600)  # several deploys
 def test_what_fetches_comes_and_goes_with_its_site(upstream: Upstream) -> None:
     one, two = ({"type": "oci", "name": name, "upstream": f"http://127.0.0.1:{upstream.port}"} for name in ("one", "two"))
     with OciRegistry() as guarded:
@@ -187,7 +186,6 @@ def test_what_fetches_comes_and_goes_with_its_site(upstream: Upstream) -> None:
     assert not fetching()
 
 
-@pytest.mark.timeout(600)
 def test_another_upstream_is_fetched_from_when_its_release_is_in_force_and_not_before(upstream: Upstream) -> None:
     site = {"type": "oci", "name": "images", "upstream": f"http://127.0.0.1:{upstream.port}"}
     with OciRegistry() as other, deployed(mirror_sites=[site]) as url:

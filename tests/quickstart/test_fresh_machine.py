@@ -67,6 +67,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
         run("podman", "rm", "--force", "--time", "0", machine.name)
 
 
+@pytest.mark.timeout(1500)  # images are made
 def test_one_command_up_and_one_down(machine: Machine) -> None:
     before = machine.shell(PACKAGES)
     output = machine.shell("cd /root/nearby && make quickstart")
