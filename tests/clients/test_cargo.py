@@ -25,7 +25,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.sites import resolv
 from deploying import playbook
 from installs import HITS, NOWHERE, Mirror
 from packageurl.validate import DEFINITIONS_BY_TYPE
-from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, reached
+from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, patiently, reached
 
 # Names with a capital, with a hyphen, of three letters, and of more; one of them needs others.
 PROJECT = {
@@ -75,8 +75,7 @@ def upstream() -> str:
 
 @pytest.fixture(scope="module")
 def both(upstream: str, request: pytest.FixtureRequest) -> Iterator[tuple[Mirror, Names]]:
-    with urllib.request.urlopen(f"{upstream}/config.json", timeout=20) as response:
-        downloads = json.load(response)["dl"]
+    downloads = json.loads(patiently(lambda: urllib.request.urlopen(f"{upstream}/config.json", timeout=20).read()))["dl"]
     with mirror_of({"type": "cargo"}, urls=[upstream, downloads.split("{")[0]], mirror_engine=request.param) as both:
         yield both
 
@@ -130,13 +129,13 @@ def build(both: tuple[Mirror, Names], tmp_path: Path) -> Callable[..., Build]:
 
 def cargo(project: Path, home: Path, closed: bool, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The cargo command in the project, with no settings of this machine's; a closed one has no way out but to a mirror on it."""
-    way_out = dict.fromkeys(("http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"), NOWHERE) if closed else {}
+    proxies = "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"
+    way_out = dict.fromkeys(proxies, NOWHERE) | {"CARGO_NET_RETRY": "0"} if closed else {}
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
         "CARGO_HOME": str(home / "cargo"),
         "CARGO_TARGET_DIR": str(home.with_name("compiled")),
-        "CARGO_NET_RETRY": "0",
         "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", f"{Path.home()}/.rustup"),
         **{name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ},
         **way_out,

@@ -21,7 +21,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
 from ansible_collections.nearby.mirrors.plugins.module_utils.sites import resolve_sites
 from installs import HITS, Mirror, clean_environment, command, install, table
 from packageurl.validate import DEFINITIONS_BY_TYPE
-from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, reached
+from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, patiently, reached
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def urls() -> list[str]:
     default = DEFINITIONS_BY_TYPE["pypi"].default_repository_url
     (site,) = resolve_sites(["pypi"], lambda _type: default, {}, [], 80)
     reached(f"{site['upstream']}/simple/pip/", "PyPI")
-    return [str(site["upstream"]), *discover(Client(timeout=20), site).origins]
+    return [str(site["upstream"]), *patiently(lambda: discover(Client(timeout=20), site)).origins]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 import pytest
 from installs import HITS, NOWHERE, Mirror
-from upstreams import EACH, FIRST, Names, bodies, cut_off, environment_of, mirror_of, reached, written
+from upstreams import EACH, FIRST, Names, bodies, cut_off, environment_of, mirror_of, patiently, reached, written
 
 # The first of them needs one with capitals in its path, and others of other hosts than their names say.
 MAIN = """package main
@@ -114,7 +114,7 @@ def build(mirror: Mirror, tmp_path: Path) -> Callable[..., Build]:
         for name, text in {"main.go": MAIN, "go.mod": MOD, "go.sum": sums}.items():
             (project / name).write_text(text)
         positions = mirror.positions()
-        go(folder, proxy, "mod", "download")
+        patiently(lambda: go(folder, proxy, "mod", "download"), 1 if closed(proxy) else 3)
         go(folder, proxy, "build", "-o", "demo", ".")
         cache = folder / "modules/cache/download"
         return Build(
@@ -128,10 +128,14 @@ def build(mirror: Mirror, tmp_path: Path) -> Callable[..., Build]:
     return run
 
 
+def closed(proxy: str) -> bool:
+    """Whether go is to have no way out but to a mirror on this machine."""
+    return proxy.startswith("http://127.0.0.1") and not proxy.startswith(NOWHERE)
+
+
 def go(folder: Path, proxy: str, *arguments: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
     """The go command in the project, with no settings of this machine's, and with no way out but to a mirror on it."""
-    closed = proxy.startswith("http://127.0.0.1") and not proxy.startswith(NOWHERE)
-    way_out = {"HTTPS_PROXY": NOWHERE, "HTTP_PROXY": NOWHERE} if closed else {}
+    way_out = {"HTTPS_PROXY": NOWHERE, "HTTP_PROXY": NOWHERE} if closed(proxy) else {}
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),

@@ -328,10 +328,13 @@ def building() -> subprocess.Popen[str] | None:
 
 @functools.cache
 def complaint() -> str:
-    """What the compiler, which is waited for, has against it; empty where it has nothing."""
-    compiler = building()
-    said = compiler.communicate()[1] if compiler else ""
-    return said if compiler and compiler.returncode else ""
+    """What the compiler, which is waited for, has against it at its third try; empty where it has nothing."""
+    for _time in range(3):
+        if not (compiler := building()):
+            return ""
+        said = compiler.communicate()[1]
+        building.cache_clear()
+    return said if compiler.returncode else ""
 
 
 def buildkitd(home: Path) -> bytes:

@@ -10,9 +10,10 @@ import os
 import re
 import socket
 import sys
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,10 +38,19 @@ exec "$@"
 SUMS: list[str] = []  # shown at the end of the run
 
 
+def patiently(call: Callable[[], Any], times: int = 3) -> Any:
+    """What a call gives that a real registry may fail; it is made so many times at most, 2 s apart."""
+    for _time in range(times - 1):
+        with contextlib.suppress(Exception):
+            return call()
+        time.sleep(2)
+    return call()
+
+
 def reached(url: str, registry: str) -> None:
     """Skip or fail, as was asked for, where a registry does not answer at one of its URLs."""
     try:
-        urllib.request.urlopen(url, timeout=20).close()
+        patiently(lambda: urllib.request.urlopen(url, timeout=20).close())
     except (urllib.error.URLError, OSError) as error:
         if os.environ.get("NEARBY_SKIP_UNREACHABLE") == "1":
             pytest.skip(f"{registry} cannot be reached ({error})")
@@ -94,7 +104,7 @@ def bodies(mirror: Mirror, what: str, access: list[dict], upstream: list[dict]) 
 def validated(url: str) -> bool:
     """Whether upstream can say of what is there that it is unchanged; where it gives no validator, or is asked through what takes them out,
     each revalidation has a body."""
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with patiently(lambda: urllib.request.urlopen(url, timeout=20)) as answer:
         return bool(answer.headers["ETag"] or answer.headers["Last-Modified"])
 
 
