@@ -605,12 +605,21 @@ def family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
+HELD: list[socket.socket] = []  # names of ports that were given to this process, which no two can have at a time
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on, below those that the kernel gives to outgoing connections: it stays free while closed."""
+    """A port that nobody listens on, below those that the kernel gives to outgoing connections: it stays free while closed.
+
+    Nobody else who asks here is given it until this process ends, whether or not anybody listens on it by then.
+    """
     while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
+        port, name = random.SystemRandom().randrange(20_000, 32_000), socket.socket(socket.AF_UNIX)
         with contextlib.suppress(OSError), socket.create_server((host, port), family=family(host)):
+            name.bind(f"\0nearby-port-{port}")
+            HELD.append(name)
             return port
+        name.close()
 
 
 class Origin:
