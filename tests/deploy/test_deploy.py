@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import yaml
 from deploying import CONFIG, FOLDERS, LOG, PORT, RUN, SETTINGS, STATE, URL, deployed, playbook, quickstart, recap, start
-from registry import Registry
+from registry import Registry, free_port
 
 INDEX = "/pypi/simple/sampleproj/"
 MIRROR_PID = RUN / "mirror.pid"
@@ -324,8 +324,7 @@ def test_a_held_port_is_refused_and_its_holder_named(mirror: str, site: dict) ->
 
 
 def test_a_web_server_that_serves_something_else_is_left_alone_and_named(mirror: str, site: dict, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     modules = "".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n" for name in ("mpm_event", "authz_core"))
     configuration = tmp_path / "apache.conf"
     configuration.write_text(
@@ -379,8 +378,7 @@ def test_a_configuration_that_the_server_refuses_never_replaces_a_running_one(mi
 
 def test_a_port_that_was_taken_during_the_trial_is_told_before_the_swap(mirror: str, site: dict, engine: str) -> None:
     before = state()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     deploy = start("quickstart", mirror_sites=[site], mirror_engine=engine, mirror_port=port)
     assert until((STATE / "trial/mirror.conf").exists, 120)
     with socket.create_server(("127.0.0.1", port)):

@@ -22,6 +22,7 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.nearby.mirrors.plugins.module_utils import release
 from ansible_collections.nearby.mirrors.plugins.module_utils.release import Bare, Deploy, Refused, Releases, locked, take_down
 from ansible_collections.nearby.mirrors.plugins.modules import release as module
+from registry import free_port
 
 SCRIPT = Path(__file__).parent / "fake_engine.py"
 
@@ -32,8 +33,7 @@ class Host:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.releases = Releases(str(root / "etc"))
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         for folder in ("etc", "log", "run", "state"):
             (root / folder).mkdir()
