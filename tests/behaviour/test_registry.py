@@ -143,11 +143,11 @@ def test_rates(registry: Registry) -> None:
     path = registry.publish("rated", "1.0", "wheel", 400_000)[0]
     registry.limit(1e6)
     replies = bench.at_once(2, lambda _number: ask(registry, path, origin="files"))
-    assert all(reply.complete for reply in replies) and 0.7 < max(reply.seconds for reply in replies) < 1.5
+    assert all(reply.complete for reply in replies) and 0.7 < max(reply.seconds for reply in replies) < 5
     registry.heal()
     registry.fault(origin="files", rate=8e5)
-    replies = bench.at_once(2, lambda _number: ask(registry, path, origin="files"))
-    assert all(0.4 < reply.seconds < 1 for reply in replies)
+    replies = bench.at_once(10, lambda _number: ask(registry, path, origin="files"))
+    assert all(0.4 < reply.seconds < 4 for reply in replies), "together they would take 5 s"
 
 
 def test_every_nth_connection(registry: Registry) -> None:
