@@ -496,23 +496,26 @@ def test_a_diff_is_about_what_differs_but_for_the_name() -> None:
 def test_what_a_detached_process_does_is_done(tmp_path: Path) -> None:
     def work(path: Path) -> Callable[[], str]:
         def write() -> str:
-            time.sleep(0.5)
+            path.with_suffix(".begun").touch()
+            assert release.until(path.with_suffix(".go").exists, 60)
             path.write_text("done")
             return "told"
 
         return write
 
+    (tmp_path / "a.go").touch()
     assert release.detached(work(tmp_path / "a")) == "told"
     assert "failed with FileNotFoundError" in release.detached(work(tmp_path / "none/b"))
     child = os.fork()
     if not child:
         release.detached(work(tmp_path / "c"))
         os._exit(0)
-    time.sleep(0.2)
+    assert release.until((tmp_path / "c.begun").exists, 60)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert not (tmp_path / "c").exists()
-    assert release.until((tmp_path / "c").exists, 5)
+    (tmp_path / "c.go").touch()
+    assert release.until((tmp_path / "c").exists, 60)
 
 
 def test_the_gravest_fault_since_then_is_told(tmp_path: Path) -> None:
