@@ -30,6 +30,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 PROJECT = ("flask", "pandas")
+LOGS = "access.log", "upstream.log"
 LOG_FLUSH_SECONDS = 1.5  # Nginx writes its logs at least once a second
 HITS = {"HIT", "STALE", "UPDATING", "REVALIDATED"}
 NOWHERE = "http://127.0.0.1:9"  # a proxy that is not there: who has it has no way out but to a mirror on this machine
@@ -40,7 +41,9 @@ def flush(server: int, logs: Path) -> None:
 
     They are to have other names for it meanwhile, to tell when each of its processes has done so; who may not see that waits.
     """
-    time.sleep(0.3)  # a line follows the last byte of its answer
+    sizes, end = None, time.monotonic() + 10
+    while sizes != (sizes := [(logs / name).stat().st_size for name in LOGS]) and time.monotonic() < end:
+        time.sleep(0.3)  # a line follows the last byte of its answer
     if Path(f"/proc/{server}/comm").read_text() != "nginx\n":
         return
     try:
@@ -48,24 +51,27 @@ def flush(server: int, logs: Path) -> None:
     except PermissionError:
         time.sleep(LOG_FLUSH_SECONDS)
         return
-    aside = {logs / name: logs / f"{name}.aside" for name in ("access.log", "upstream.log")}
+    aside = {logs / name: logs / f"{name}.aside" for name in LOGS}
     for log, other in aside.items():
         log.rename(other)
         log.hardlink_to(other)
     os.kill(server, signal.SIGUSR1)
-    end = time.monotonic() + LOG_FLUSH_SECONDS
-    while held(server) & set(aside.values()) and time.monotonic() < end:
+    end = time.monotonic() + 10
+    while (late := held(server) & set(aside.values())) and time.monotonic() < end:
         time.sleep(0.02)
     for other in aside.values():
         other.unlink()
+    assert not late, f"a process has not opened its logs anew: {late}"
 
 
 def held(server: int) -> set[Path]:
     """The files that a server's processes have open. Raises PermissionError where root in a container may not see them."""
     found = set()
     for worker in Path(f"/proc/{server}/task/{server}/children").read_text().split():
-        with contextlib.suppress(FileNotFoundError):
-            found |= {file.readlink() for file in Path(f"/proc/{worker}/fd").iterdir()}
+        with contextlib.suppress(FileNotFoundError):  # it has ended
+            for file in Path(f"/proc/{worker}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):  # it was closed
+                    found.add(file.readlink())
     return found
 
 
@@ -92,7 +98,7 @@ class Mirror:
     def positions(self) -> dict[str, int]:
         """Where the logs end now, in bytes."""
         flush(int(self.pid.read_text()), self.logs)
-        return {name: (self.logs / name).stat().st_size for name in ("access.log", "upstream.log")}
+        return {name: (self.logs / name).stat().st_size for name in LOGS}
 
     def since(self, positions: dict[str, int], name: str) -> list[dict]:
         """The lines that a log has got since then."""
