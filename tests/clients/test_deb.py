@@ -191,20 +191,23 @@ def test_apt_updates_and_downloads_cold_then_cut_off(
 ) -> None:
     mirror, names = both
     node.configure(configure_mirrors_url=mirror.url)
-    mirror.purge()
-    cold = node.install(mirror, tmp_path / "cold")
+    releases = [f"{archive['url']}/dists/{suite}/InRelease" for archive in archives.values() for suite in archive["suites"]]
+    again = {url for url in releases if not validated(url)}
+    for number in range(2):
+        mirror.purge()
+        cold, warm = (node.install(mirror, tmp_path / f"{state}-{number}") for state in ("cold", "warm"))
+        came = set(bodies(mirror, "apt, warm", warm.access, warm.upstream))
+        if not came & set(releases) - again:
+            break  # else an archive has published in between, which it does not do twice
     assert cold.asked == sorted(mirror.url + line["uri"] for line in cold.access), "each file came through the mirror, and is in its log"
     assert {line["status"] for line in cold.access} <= {200, 304}
     assert sum("/by-hash/" in url for url in cold.asked) >= len(SITES) and sum(url.endswith(".deb") for url in cold.asked) == len(PACKAGES)
     assert bodies(mirror, "apt, cold", cold.access, cold.upstream)
-    warm = node.install(mirror, tmp_path / "warm")
     with cut_off(names, f"{mirror.url}/debian/unseen"):
         away = node.install(mirror, tmp_path / "away")
-    releases = [f"{archive['url']}/dists/{suite}/InRelease" for archive in archives.values() for suite in archive["suites"]]
-    again = {url for url in releases if not validated(url)}
-    for state, one, anew in ("warm", warm, again), ("cut off", away, set()):
+    assert came <= again and not bodies(mirror, "apt, cut off", away.access, away.upstream), "fetched from upstream"
+    for one, anew in (warm, again), (away, set()):
         assert one.asked == sorted(mirror.url + line["uri"] for line in one.access) == cold.asked
-        assert set(bodies(mirror, f"apt, {state}", one.access, one.upstream)) <= anew, "fetched from upstream"
         old = [line for line in one.access if not anew or not line["uri"].endswith("/InRelease")]
         assert {line["cache"] for line in old} <= HITS, "not from the cache"
 
