@@ -122,7 +122,7 @@ def test_pages_that_were_cut_in_half_though_upstream_says_that_nothing_has_chang
         return [stage.mirror.get(f"/{SITE}/simple/paged/", want) for want in wants]
 
     right = [(page.body, page.plain) for page in pages()]
-    assert len(stage.pages("paged")) == len(wants) and stage.scrub()["sites"][0]["bad_pages"] == 0
+    assert bench.until(lambda: len(stage.pages("paged")) == len(wants)) and stage.scrub()["sites"][0]["bad_pages"] == 0
     for file in stage.pages("paged"):
         os.truncate(file, file.stat().st_size - min(len(body) for body, _plain in right) // 2)
     bench.age()
