@@ -140,9 +140,9 @@ def test_a_server_that_is_killed(spare: Mirror, fresh: Make) -> None:
     with downloads(spare, projects) as replies:
         spare.kill()
         broken = replies()
+    spare.start()
     for reply, project in zip(broken, projects * 2, strict=True):
         assert not reply or not reply.complete or good(reply, project.content), show(reply)
-    spare.start()
     asked = sum(len(project.asked()) for project in warm)
     for project in warm:
         assert good(spare.get(project.file), project.content) and good(spare.get(project.index, {"Accept": PIP}), project.page(JSON), JSON)
