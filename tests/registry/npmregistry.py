@@ -63,6 +63,7 @@ class NpmRegistry(Paths):
         self.audits: list[dict[str, t.Any]] = []
         self.forgetful: set[str] = set()
         self.needs: dict[str, int] = {}
+        self.documents: dict[tuple[t.Any, ...], bytes] = {}
 
     def publish(self, name: str, version: str, size: int = 0) -> None:
         self.packages.setdefault(name, {})[version] = size
@@ -82,6 +83,13 @@ class NpmRegistry(Paths):
         return {"name": name, "version": version, "dist": dist} | ({"dependencies": needs} if needs else {})
 
     def document(self, name: str, media_type: str) -> bytes:
+        """It is made anew where something has changed that it tells."""
+        tells = (name, media_type, self.url, self.files_url, self.needs.get(name), *self.packages[name].items())
+        if tells not in self.documents:
+            self.documents[tells] = self.make_document(name, media_type)
+        return self.documents[tells]
+
+    def make_document(self, name: str, media_type: str) -> bytes:
         versions = {version: self.manifest(name, version) for version in self.packages[name]}
         document: dict[str, t.Any] = {"name": name, "dist-tags": {"latest": list(versions)[-1]}, "versions": versions}
         if media_type == FULL:
