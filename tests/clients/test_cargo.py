@@ -27,7 +27,7 @@ from installs import HITS, NOWHERE, Mirror
 from packageurl.validate import DEFINITIONS_BY_TYPE
 from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, patiently, reached
 
-# Names with a capital, with a hyphen, of three letters, and of more; one of them needs others.
+# Names with a capital, with a hyphen, of three letters, and of more; one of them needs others. Newer ones may need a newer cargo.
 PROJECT = {
     "Cargo.toml": """[package]
 name = "demo"
@@ -35,9 +35,16 @@ version = "0.1.0"
 edition = "2021"
 
 [dependencies]
-cfg-if = "1"
-hex = "0.4"
-Inflector = "0.11"
+cfg-if = "=1.0.5"
+hex = "=0.4.3"
+Inflector = "=0.11.4"
+
+aho-corasick = "=1.1.5"
+lazy_static = "=1.5.1"
+memchr = "=2.8.3"
+regex = "=1.13.2"
+regex-automata = "=0.4.19"
+regex-syntax = "=0.8.12"
 """,
     "src/main.rs": """use inflector::Inflector;
 
