@@ -41,7 +41,7 @@ class NpmRegistry(Paths):
     """``packages`` has versions by name (``@scope/name`` for scoped ones), each with the bytes that its tarball carries.
 
     ``needs`` says how many others each version of one depends on. Those that are ``forgetful`` it sends again to who says that he has
-    them, as the public one does at times.
+    them, as the public one does at times. ``layout`` says where their tarballs are, by name, its ``last`` part, and version.
     """
 
     CHANGING = {"ETag": '"{md5}"', "Last-Modified": "{modified}", "Cache-Control": "public, max-age=300", "Age": "75", **COOKIE}
@@ -64,12 +64,13 @@ class NpmRegistry(Paths):
         self.forgetful: set[str] = set()
         self.needs: dict[str, int] = {}
         self.documents: dict[tuple[t.Any, ...], bytes] = {}
+        self.layout = "{name}/-/{last}-{version}.tgz"
 
     def publish(self, name: str, version: str, size: int = 0) -> None:
         self.packages.setdefault(name, {})[version] = size
 
     def tarball_path(self, name: str, version: str) -> str:
-        return f"{name}/-/{name.rpartition('/')[2]}-{version}.tgz"
+        return self.layout.format(name=name, last=name.rpartition("/")[2], version=version)
 
     def tarball(self, name: str, version: str) -> bytes:
         return tarball(name, version, self.packages[name][version])
@@ -84,7 +85,7 @@ class NpmRegistry(Paths):
 
     def document(self, name: str, media_type: str) -> bytes:
         """It is made anew where something has changed that it tells."""
-        tells = (name, media_type, self.url, self.files_url, self.needs.get(name), *self.packages[name].items())
+        tells = (name, media_type, self.url, self.files_url, self.layout, self.needs.get(name), *self.packages[name].items())
         if tells not in self.documents:
             self.documents[tells] = self.make_document(name, media_type)
         return self.documents[tells]

@@ -121,7 +121,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.registry.failing:
             self.answer(503, {"Content-Type": "text/plain; charset=UTF-8"}, b"try again later\n")
         elif path in self.registry.moved:
-            self.answer(302, {"Location": self.registry.moved[path]}, b"")
+            there = self.registry.moved[path]
+            self.answer(302, {"Location": there, "Content-Type": "text/html"}, f'<a href="{there}">Found</a>\n'.encode())
         elif found is None or path in self.registry.gone:
             status = 410 if path in self.registry.gone else 404
             self.answer(status, self.registry.ABSENT, self.registry.why(path, status))

@@ -732,7 +732,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             elif "status" in plan:
                 self.answer(plan["status"], {"Content-Type": "text/plain"}, f"fault {plan['status']}\n".encode())
             elif "redirect" in plan:
-                self.answer(302, {"Location": plan["redirect"]}, b"")
+                self.answer(302, {"Location": plan["redirect"]}, b'<a href="%b">Found</a>\n' % plan["redirect"].encode())
             else:
                 self.route(*(target.split("?", 1) + [""])[:1])
         except OSError:

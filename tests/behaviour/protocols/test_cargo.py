@@ -219,7 +219,7 @@ def test_a_redirect_with_dots_in_its_path_is_refused(world: World, index: CrateI
     path = index.crates.path(crate, "1.0.0").replace("download", "asked")
     index.crates.moved[path] = location.format(origin=index.crates.url, path=path)
     reply = get(world, f"files/{path}")
-    assert reply.status == 502 and not reply["Location"], show(reply)
+    assert reply.status == 502 and not reply["Location"] and b"href" not in reply.plain, show(reply)
     assert {asked for asked, _status in index.crates.asked if crate in asked} == {path}, "it is not even asked for"
 
 
@@ -241,7 +241,7 @@ def test_what_is_redirected_twice_is_refused(world: World, index: CrateIndex, cr
     index.crates.moved[path] = f"/elsewhere/{path}"
     index.crates.moved[f"elsewhere/{path}"] = second.format(origin=index.crates.url)
     reply = get(world, f"files/{path}")
-    assert reply.status == 502 and not reply["Location"], show(reply)
+    assert reply.status == 502 and not reply["Location"] and b"href" not in reply.plain, show(reply)
 
 
 @promise("closed")
@@ -249,7 +249,7 @@ def test_a_redirect_to_an_origin_that_is_not_declared_is_refused(world: World, i
     path = index.crates.path(crate, "1.0.0")
     index.crates.moved[path] = f"{world.stranger.url}/{path}"  # type: ignore[attr-defined]
     reply = get(world, f"files/{path}")
-    assert reply.status == 502 and not reply["Location"], show(reply)
+    assert reply.status == 502 and not reply["Location"] and b"href" not in reply.plain, show(reply)
     assert world.stranger.asked == []
 
 

@@ -162,6 +162,24 @@ def test_a_tarball_never_changes(world: World, registry: NpmRegistry, package: s
     assert len(registry.requests(path)) == 1
 
 
+@pytest.fixture
+def lay(registry: NpmRegistry) -> t.Iterator[t.Callable[[str], None]]:
+    """Have the registry keep its tarballs elsewhere."""
+    before = registry.layout
+    yield lambda layout: setattr(registry, "layout", layout)
+    registry.layout = before
+
+
+@promise("whole")
+def test_what_is_no_document_is_refused_without_its_body(
+    world: World, registry: NpmRegistry, package: str, lay: t.Callable[[str], None]
+) -> None:
+    registry.publish(package, "1.0.0", MEGABYTE)
+    lay("{name}.tgz")
+    reply = get(world, f"{package}.tgz")
+    assert reply.status == 502 and len(reply.body) < 1000, show(reply)
+
+
 @promise("once")
 def test_fifty_cold_clients_fetch_a_tarball_once(world: World, registry: NpmRegistry, package: str) -> None:
     registry.publish(package, "2.0.0", 3 * MEGABYTE)
