@@ -12,6 +12,8 @@ from __future__ import annotations
 from .ecosystem import Ecosystem, Representation, Route
 
 INSTALL = "application/vnd.npm.install-v1+json"
+# A package, or one of its versions. What lies deeper is a tarball, wherever a registry keeps these.
+DOCUMENT = r"(?:@[^/]+/)?[^/]+(?:/[^/]*)?"
 
 NPM = Ecosystem(
     type="npm",
@@ -29,7 +31,7 @@ NPM = Ecosystem(
         # Below "-/" is the registry's own interface; of it, what `npm audit signatures` and `npm dist-tag ls` read.
         Route("interface", "index", "-/", match=r"npm/v1/(?:keys|attestations/.+)|package/.+/dist-tags|ping"),
         Route("audit", "pass", "-/npm/v1/security/", match=r"audits(?:/quick)?|advisories/bulk"),
-        Route("tarball", "artifact", "", match=r"(?!-/).+/-/.+\.tgz"),
-        Route("package", "index", "", links="all", negotiated=True, match=r"(?!-/)(?!.*/-/).+"),
+        Route("tarball", "artifact", "", match=rf"(?!-/)(?:.+/-/.+\.tgz|(?!.*/-/)(?!{DOCUMENT}$).+)"),
+        Route("package", "index", "", links="all", negotiated=True, match=rf"(?!-/)(?!.*/-/){DOCUMENT}"),
     ),
 )

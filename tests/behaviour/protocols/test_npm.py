@@ -170,6 +170,33 @@ def lay(registry: NpmRegistry) -> t.Iterator[t.Callable[[str], None]]:
     registry.layout = before
 
 
+LAYOUTS = {
+    "below a folder": "~/11/{name}/{version}.tgz",
+    "without an ending": "download/{name}/{version}/0123456789abcdef",
+    "of some mirrors": "{name}/download/{name}-{version}.tgz",
+}
+
+
+@promise("protocol")
+@table("layout", LAYOUTS)
+@table("spelled", {"plain": "{}", "scoped": "@scope/{}"})
+def test_a_tarball_lies_where_its_registry_keeps_it(
+    world: World, registry: NpmRegistry, package: str, lay: t.Callable[[str], None], spelled: str, layout: str
+) -> None:
+    name = spelled.format(package)
+    lay(layout)
+    link = json.loads(get(world, name).plain)["versions"]["1.0.0"]["dist"]["tarball"]
+    path = link.removeprefix(f"http://mirror.test:{world.mirror.address[1]}/npm/")
+    assert path == registry.tarball_path(name, "1.0.0")
+    whole = registry.tarball(name, "1.0.0")
+    first = get(world, path)
+    assert (first.status, first.body) == (200, whole), show(first)
+    registry.failing = True
+    age()
+    again = get(world, path)
+    assert (again.status, again.cache, again.body) == (200, "hit", whole), show(again)
+
+
 @promise("whole")
 def test_what_is_no_document_is_refused_without_its_body(
     world: World, registry: NpmRegistry, package: str, lay: t.Callable[[str], None]

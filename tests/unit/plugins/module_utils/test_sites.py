@@ -159,6 +159,15 @@ NPM = {"type": "npm", "upstream": "https://registry.example.org", "origins": ["h
         ("isarray/-/isarray-1.0.0.tgz", "artifact"),
         ("@scope/name/-/name-1.0.0.tgz", "artifact"),
         ("@scope%2fname/-/name-1.0.0.tgz", "artifact"),
+        ("~/11/@scope/name/1.0.0.tgz", "artifact"),
+        ("~/11/name/1.0.0.tgz", "artifact"),
+        ("download/@scope/name/1.0.0/0123abcd", "artifact"),
+        ("name/download/name-1.0.0.tgz", "artifact"),
+        ("@scope/name/1.0.0", "index"),
+        ("@scope%2fname/1.0.0", "index"),
+        ("name.tgz", "index"),  # a package may be called so
+        ("@scope/name.tgz", "index"),
+        ("@scope/name/1.0.0-x.tgz", "index"),
         ("-/npm/v1/keys", "index"),
         ("-/npm/v1/attestations/isarray@1.0.0", "index"),
         ("-/package/@scope%2fname/dist-tags", "index"),
@@ -169,7 +178,7 @@ def test_npm_knows_what_never_changes(path, kind):
     assert routed(resolve([NPM]), f"/npm/{path}") == (kind, f"https://registry.example.org/{path}")
 
 
-@pytest.mark.parametrize("path", ["", "-/v1/search", "-/user/org.couchdb.user:x", "-/all"])
+@pytest.mark.parametrize("path", ["", "-/v1/search", "-/user/org.couchdb.user:x", "-/all", "name/-/all"])
 def test_npm_offers_nothing_else_of_a_registry(path):
     assert routed(resolve([NPM]), f"/npm/{path}") is None
 
