@@ -307,7 +307,8 @@ def resolve_site(
             "query": site.get("query", False),
             "rewrite": links(ecosystem, path, upstream, files, route.links, own_url),
             "redirects": [{"from": f"{upstream}/", "to": path}, {"from": f"{base}/", "to": path}]
-            + [{"from": f"{origin}/", "to": target} for origin, target in files.items()],
+            + [{"from": f"{origin}/", "to": target} for origin, target in files.items()]
+            + ([{"from": "/", "to": files[upstream_origin]}] if base and upstream_origin in files else []),  # beside the upstream's path
         }
 
     routes = [resolved(route) for route in (*immutable_routes(site), *ecosystem.routes)]

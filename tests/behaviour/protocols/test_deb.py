@@ -16,12 +16,15 @@ from promises import promise, table
 
 MEGABYTE = 1 << 20
 INDEX = "main/binary-all/Packages"
+SNAPSHOT = "archive/debian/20260101T000000Z"
 
 
 @pytest.fixture(scope="module", params=list(bench.ENGINES))
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[World]:
     root, breakage = tmp_path_factory.mktemp(f"deb-{request.param}"), request.config.getoption("breakage")
-    with bench.one_site(root, request.param, Archive(), breakage, type="deb", name="debian", lifetime=300) as world:
+    origin = f"http://registry.test:{(archive := Archive()).port}"
+    snapshot = {"name": "snapshot", "upstream": f"{origin}/{SNAPSHOT}", "origins": [origin]}
+    with bench.one_site(root, request.param, archive, breakage, snapshot, type="deb", name="debian", lifetime=300) as world:
         yield world
 
 
@@ -107,6 +110,35 @@ def test_what_has_its_version_in_its_name_never_changes(world: World, archive: A
     again = get(world, path)
     assert (again.cache, again.body) == ("hit", first.body), show(again)
     assert len(archive.requests(path)) == 1, "its path reaches upstream as it came, and once"
+
+
+@promise("protocol")
+def test_a_package_of_a_snapshot_lies_beside_it(world: World, archive: Archive, file: str) -> None:
+    """The archive names its place by a path, which is not below the upstream's own, on an origin that is declared."""
+    there = f"file/0123abcd/{file.rpartition('/')[2]}"
+    archive.moved[f"{SNAPSHOT}/{file}"] = f"/{there}"
+    for cache in "miss", "hit":
+        reply = world.mirror.get(f"/snapshot/{file}")
+        assert (reply.status, reply.body, reply.cache) == (200, archive.found(there), cache), show(reply)
+    assert len(archive.requests(there)) == 1
+
+
+@promise("protocol")
+def test_an_index_of_a_snapshot_may_lie_beside_it_too(world: World, archive: Archive, make: t.Callable[..., Suite]) -> None:
+    path = f"dists/{make().name}/InRelease"
+    archive.moved[f"{SNAPSHOT}/{path}"] = f"/{path}"
+    reply = world.mirror.get(f"/snapshot/{path}")
+    assert (reply.status, reply["Location"]) == (302, f"/snapshot/files/{path}"), show(reply)
+    assert world.mirror.get(reply["Location"]).body == archive.find(path)[0]  # type: ignore[index]
+
+
+@promise("closed")
+@table("location", {"no scheme": "//stranger.test/{}", "three slashes": "///stranger.test/{}", "dots": "/file/../{}"})
+def test_a_path_beside_the_upstreams_own_is_one(world: World, archive: Archive, file: str, location: str) -> None:
+    archive.moved[f"{SNAPSHOT}/{file}"] = location.format(file)
+    reply = world.mirror.get(f"/snapshot/{file}")
+    assert reply.status == 502 and not reply["Location"], show(reply)
+    assert archive.requests(file) == []
 
 
 @promise("protocol")

@@ -106,6 +106,25 @@ def test_upstream_with_a_base_path():
     ]
 
 
+@pytest.mark.parametrize(
+    ("origins", "expected"),
+    [
+        (["https://host.test"], "/internal/files/file/a.whl"),
+        (["https://other.test", "https://host.test"], "/internal/files-host.test/file/a.whl"),
+        (["https://other.test"], None),
+    ],
+)
+def test_a_redirect_beside_the_upstreams_path_leads_to_its_own_origin_where_that_is_declared(origins, expected):
+    (site,) = resolve([{"name": "internal", "type": "pypi", "upstream": "https://host.test/repository/py", "origins": origins}])
+    for route in [route for route in site["routes"] if not route["name"].startswith("files")]:
+        pairs = [(pair["from"], pair["to"]) for pair in route["redirects"]]
+        below, beside = (
+            next((to + location[len(start) :] for start, to in pairs if location.startswith(start)), None)
+            for location in ("/repository/py/a.whl", "/file/a.whl")
+        )
+        assert (below, beside) == ("/internal/a.whl", expected)
+
+
 def test_what_is_stored_for_another_upstream_is_not_found_again():
     first, second = (resolve([{"type": "pypi", "upstream": upstream}])[0] for upstream in ("http://a.test", "http://b.test"))
     moved = resolve([{"type": "pypi", "upstream": "http://a.test", "origins": ["https://moved.test"]}])[0]
