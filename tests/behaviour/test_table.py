@@ -1566,7 +1566,8 @@ def test_a_file_that_lies_at_another_declared_origin_is_fetched_from_there(mirro
 
 @promise("generic")
 def test_what_may_change_and_lies_at_another_declared_origin_is_on_the_mirror_too(mirror: Mirror, fresh: Make) -> None:
-    """Its client is redirected to a path on the mirror. What lies there is a file, which never changes, and is asked for without query."""
+    """Its client is redirected to a path on the mirror. What lies there is a file, which never changes, and is asked for without query:
+    with one, whoever asks first could choose what all others get."""
     project = fresh("nightly", kinds="wheel")
     path = project.project.artifacts[0].path
     project.registry.fault(path=f"^/static/latest/{project.name}.tgz$", redirect=f"{project.registry.files_url}{path}?signed=1")
