@@ -29,7 +29,7 @@ options:
       type:
         description:
           - Package-url type of the site. Only indexes of the types V(pypi), V(npm) and V(cargo) link to other origins.
-          - A registry of the type V(oci) has to let everybody pull.
+          - A registry of the type V(oci) has to let everybody pull; with O(sites[].probe), that image.
         type: str
         required: true
       upstream:
@@ -41,7 +41,10 @@ options:
         type: str
         default: ''
       probe:
-        description: A project that the registry has. If it is empty, V(pip) is taken for a site of type V(pypi).
+        description:
+          - A project that the registry has. If it is empty, V(pip) is taken for a site of type V(pypi).
+          - For V(oci) an image, as C(repository:tag). If it is empty, whether everybody may pull is told by whether everybody is given a
+            token.
         type: str
         default: ''
       suites:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import bench
 import pytest
+from ansible_collections.nearby.mirrors.plugins.module_utils.discovery import DiscoveryError, Found, discover
+from ansible_collections.nearby.mirrors.plugins.module_utils.http import Client
 from bench import LAGS, World, age, at_once, fetcher, lag, on_the_second, show, until
 from ociregistry import CREDENTIALS, DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST, READERS, TOKEN, OciRegistry, digest
 from promises import promise, table
@@ -246,6 +248,16 @@ def test_what_takes_credentials_is_neither_fetched_nor_shared(world: World, regi
     for path, body in pull.items():
         assert get(world, f"{image}/{path}").body == body, path
     assert until(lambda: len(stored(world.mirror, image, *pull.values())) >= len(pull), 3), "what is public is found on the disk"
+
+
+@promise("closed")
+def test_a_deploy_tells_that_not_everybody_may_pull(registry: OciRegistry, image: str) -> None:
+    """The registry gives everybody a token, and looks at it when it is asked for an image."""
+    site = {"name": "images", "type": "oci", "upstream": f"http://127.0.0.1:{registry.port}", "probe": f"{image}:one"}
+    assert discover(Client(), site) == Found()
+    registry.private.add(image)
+    with pytest.raises(DiscoveryError, match=f"/v2/{image}/manifests/one answered 401, and this mirror pulls anonymously only"):
+        discover(Client(), site)
 
 
 @promise("once")

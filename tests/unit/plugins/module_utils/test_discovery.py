@@ -255,16 +255,29 @@ BEARER = 'Bearer realm="https://tokens.test/token",service="images.test"'
 
 
 class Images:
-    """A registry that answers with `status` and asks for that authentication; `token` is what it gives to everybody, if anything."""
+    """A registry that answers with `status` and asks for that authentication; `token` is what it gives to everybody, if anything.
 
-    def __init__(self, status=401, asks=BEARER, token=b'{"token": "t"}'):
-        self.status, self.asks, self.token = status, asks, token
+    `pull` is what it answers to who has that and asks for a manifest, for which it asks for the authentication `asks_there`.
+    """
+
+    def __init__(self, status=401, asks=BEARER, token=b'{"token": "t"}', pull=200, asks_there=f'{BEARER},scope="repository:a/b:pull"'):
+        self.status, self.asks, self.token, self.pull, self.asks_there = status, asks, token, pull, asks_there
+        self.heads = []
 
     def get(self, url, redirects=0):
         if url == "https://images.test/v2/":
             return Response(self.status, Headers({"WWW-Authenticate": self.asks}), url=url)
-        assert url == "https://tokens.test/token?service=images.test"
+        scope = "&scope=repository%3Aa/b%3Apull" if self.heads else ""
+        assert url == f"https://tokens.test/token?service=images.test{scope}"
         return Response(200 if self.token else 401, body=self.token, url=url)
+
+    def head(self, url, headers):
+        assert url.startswith("https://images.test/v2/a/b/manifests/") and "oci.image.index" in headers["Accept"]
+        self.heads.append(url.rpartition("/")[2])
+        if self.asks_there and "Authorization" not in headers:
+            return Response(401, Headers({"WWW-Authenticate": self.asks_there}), url=url)
+        assert headers.get("Authorization") == ("Bearer t" if self.asks_there else None)
+        return Response(self.pull, Headers(), url=url)
 
 
 @pytest.mark.parametrize("images", [Images(), Images(200, ""), Images(token=b'{"access_token": "t"}')])
@@ -289,6 +302,32 @@ def test_a_registry_of_images_that_everybody_may_pull_from(images):
 def test_a_registry_of_images_that_is_not_for_everybody(images, sentence):
     with pytest.raises(DiscoveryError, match=re.escape(sentence)):
         discover(images, OCI)
+
+
+@pytest.mark.parametrize(
+    ("images", "answered"),
+    [
+        (Images(), 200),
+        (Images(asks_there=BEARER), 200),
+        (Images(200, "", asks_there=""), 200),
+        (Images(pull=404), 404),
+        (Images(pull=429), 429),
+        (Images(pull=401), 401),
+        (Images(pull=403), 403),
+        (Images(200, "", pull=401, asks_there=""), 401),
+        (Images(200, "", pull=401), 401),
+    ],
+)
+def test_an_image_that_not_everybody_may_pull_is_told_from_one_that_is_not_there(images, answered):
+    for probe, tag in ("a/b", "latest"), ("a/b:one", "one"):
+        images.heads, site = [], OCI | {"probe": probe}
+        if answered in (401, 403):
+            sentence = f"https://images.test/v2/a/b/manifests/{tag} answered {answered}, and this mirror pulls anonymously only; "
+            with pytest.raises(DiscoveryError, match=f"{re.escape(sentence)}set another upstream: or probe: in mirror_sites for site 'im"):
+                discover(images, site)
+        else:
+            assert discover(images, site) == Found()
+        assert set(images.heads) == {tag}
 
 
 def test_a_registry_of_images_without_reach():
