@@ -48,7 +48,7 @@ setup-test: .venv/test $(LINK)
 
 host: ## install the Debian packages that the tests need (root)
 	tests/host-packages nginx apache2 faketime wrk golang-go podman buildah runc iptables nftables netavark aardvark-dns openssh-client \
-		mmdebstrap iproute2 gpg mount debian-archive-keyring ca-certificates dnf createrepo-c rpm $(CARGO) $(NPM) maven gradle ruby bundler docker-registry skopeo \
+		mmdebstrap iproute2 gpg mount debian-archive-keyring ca-certificates dnf createrepo-c rpm zstd $(CARGO) $(NPM) maven gradle ruby bundler docker-registry skopeo \
 		containerd $(DOCKERD)
 
 quickstart: setup ## a mirror on this machine at 127.0.0.1:8080 (or PORT=...), and real installs through it (root)

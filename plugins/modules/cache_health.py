@@ -25,7 +25,8 @@ description:
   - Of a site of type V(golang) it looks at the list of one module's versions, and at the files of the newest, which have to be
     whole, with the sums that the checksum database tells. Which database that is says C(GOSUMDB), in the environment or by go itself.
   - Of a site of type V(rpm) it looks at one repository of the tree, its C(probe), whose list of packages and one small package have to
-    have the digests that the repository tells, and at what it names elsewhere. A list that is packed with zstd is not read.
+    have the digests that the repository tells, and at what it names elsewhere. A list that is packed with zstd is
+    read where Python is 3.14 or later, or the program C(zstd) is there.
   - Of a site of type V(cargo) it looks at where C(config.json) leads, which has to be the mirror, at the index file of one crate,
     and at the newest version that is not yanked, which has to have the sum that the index tells.
   - Of a site of type V(maven) it looks at the metadata of one project, next to those of upstream, and at the C(.pom) and C(.jar) of

@@ -8,6 +8,10 @@ import bz2
 import gzip
 import hashlib
 import lzma
+import shutil
+import sys
+import time
+import types
 
 import pytest
 from ansible_collections.nearby.mirrors.plugins.module_utils.health import rpm
@@ -71,6 +75,77 @@ def test_a_healthy_mirror(pack):
     assert verdicts(found, "good") == ALL, found
     assert found["package"] == ("good", HREF), "the smallest"
     assert not any("large" in url for url in tree.seen)
+
+
+ZSTD = b"\x28\xb5\x2f\xfd"
+
+
+def by_zstd(text: bytes) -> bytes:
+    """A frame of one block that is not packed (RFC 8878, 3.1.1)."""
+    return ZSTD + b"\xa0" + len(text).to_bytes(4, "little") + (len(text) << 3 | 1).to_bytes(3, "little") + text
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Has this script alone be the program zstd, or none."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def write(script=""):
+        if script:
+            (tmp_path / "zstd").write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n")
+            (tmp_path / "zstd").chmod(0o755)
+
+    return write
+
+
+@pytest.mark.skipif(not shutil.which("zstd"), reason="needs the program zstd")
+def test_a_list_that_is_packed_with_zstd():
+    packed = by_zstd(PRIMARY)
+    found = examine(Tree(packed))
+    assert verdicts(found, "good") == ALL, found
+    for damaged in packed[:-9], ZSTD + b"no":
+        assert verdicts(examine(Tree(damaged)), "bad") == {"links", *OF_PACKAGES}
+
+
+def test_without_zstd_it_says_what_to_install(program):
+    program()
+    found = examine(Tree(by_zstd(PRIMARY)))
+    assert verdicts(found, "skipped") == {"links", *OF_PACKAGES} and "; install the program zstd" in found["package"][1]
+
+
+@pytest.mark.parametrize(
+    ("script", "verdict"),
+    [
+        ("cat >/dev/null; exec yes '<a/>'", "bad"),
+        ("exec sleep 60", "bad"),
+        ("exit 1", "bad"),
+        (f'cat >/dev/null; echo "{PRIMARY.decode()}"', "good"),
+        (f'cat >/dev/null; echo "{PRIMARY.decode()}"; exit 1', "bad"),
+    ],
+)
+def test_zstd_is_bounded_in_time_and_in_what_is_read(program, script, verdict, monkeypatch):
+    monkeypatch.setattr(rpm, "UNPACK_SECONDS", 0.3)
+    program(script)
+    began = time.monotonic()
+    assert examine(Tree(by_zstd(PRIMARY)))["package"][0] == verdict
+    assert time.monotonic() - began < 5
+
+
+def test_pythons_own_zstd_is_taken_where_there_is_one(program, monkeypatch):
+    class Decompressor:
+        def decompress(self, body, max_length):
+            assert max_length == rpm.READ
+            if not body.startswith(ZSTD + b"\xa0"):
+                raise module.ZstdError("no such frame")
+            return PRIMARY
+
+    module = types.ModuleType("compression.zstd")
+    module.ZstdDecompressor, module.ZstdError = Decompressor, type("ZstdError", (Exception,), {})
+    monkeypatch.setitem(sys.modules, "compression.zstd", module)
+    program("exit 1")
+    assert verdicts(examine(Tree(by_zstd(PRIMARY))), "good") == ALL
+    found = examine(Tree(ZSTD + b"no"))
+    assert verdicts(found, "bad") == {"links", *OF_PACKAGES} and "no such frame" in found["package"][1]
 
 
 def test_digests_of_other_kinds():
@@ -164,9 +239,8 @@ def test_an_older_repository_than_upstreams(made, verdict):
 def test_what_cannot_be_judged_is_skipped():
     found = examine(Tree(), probe="")
     assert verdicts(found, "skipped") == ALL and "set probe: to the path of one" in found["repomd"][1]
-    zstd = b"\x28\xb5\x2f\xfd" + PRIMARY
-    found = examine(Tree(zstd))
-    assert verdicts(found, "skipped") == {"links", *OF_PACKAGES} and "zstd" in found["package"][1]
+    found = examine(Tree(b"\x04\x22\x4d\x18" + PRIMARY))
+    assert verdicts(found, "skipped") == {"links", *OF_PACKAGES} and "packed in a way" in found["package"][1]
     assert verdicts(examine(Tree(repomd=repomd_of(PRIMARY, size=1 << 40))), "skipped") == {"primary", "links", *OF_PACKAGES}
     assert verdicts(examine(Tree(primary_of())), "skipped") == OF_PACKAGES
     assert examine(Tree(), upstream=False)["freshness"] == ("good", "not stale")
