@@ -338,6 +338,7 @@ class Mirror:
         self.address = ("127.0.0.1", free_port())
         self.process: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
+        self.told = ""  # by the role
         certificate = variables.get("mirror_tls_certificate")
         self.context = ssl.create_default_context(cafile=certificate) if certificate and Path(certificate).exists() else None
         self.variables = {
@@ -387,6 +388,7 @@ class Mirror:
         )
         if done.returncode:
             raise RuntimeError(f"The role did not render its configuration:\n{done.stdout}")
+        self.told = done.stdout
         rendered = (self.root / "files.json").read_text()
         release = hashlib.sha256(rendered.encode()).hexdigest()[:8]
         for name, text in json.loads(rendered).items():

@@ -260,6 +260,12 @@ def test_a_deploy_tells_that_not_everybody_may_pull(registry: OciRegistry, image
         discover(Client(), site)
 
 
+@promise("itself")
+def test_a_deploy_tells_which_sites_have_no_probe(world: World) -> None:
+    """Their health is good as long as the mirror itself answers."""
+    assert "images: no file is fetched on trial, and health can tell little; set probe of the site." in world.mirror.told
+
+
 @promise("once")
 @table("tag", {"image": "one", "many platforms": "one-all"})
 def test_a_warm_pull_takes_no_body_from_upstream(world: World, registry: OciRegistry, image: str, tag: str) -> None:
