@@ -40,10 +40,10 @@ class Said(dict[str, t.Any]):
 class Paths:
     """A registry; what it has, its ``find`` says.
 
-    ``gone`` are paths that answer 410, ``moved`` tells where those lead that answer 302, ``failing`` has it answer 503 to all,
-    ``delay`` is in seconds. ``HEADERS`` are those of what is there, by a pattern of its path, of which the first one that is found counts;
-    ``ABSENT`` those of a 404 or 410, and ``WHY`` its body. Media types that are among ``PACKED`` are compressed on the way for who takes
-    that, which makes their entity tags weak. Where ``changed`` is set, all that is there was changed then.
+    ``gone`` are paths that answer 410, ``moved`` tells where those lead that answer 302, ``failing`` has it answer 503 to all, or the
+    status that it is, ``delay`` is in seconds. ``HEADERS`` are those of what is there, by a pattern of its path, of which the first one
+    that is found counts; ``ABSENT`` those of a 404 or 410, and ``WHY`` its body. Media types that are among ``PACKED`` are compressed on
+    the way for who takes that, which makes their entity tags weak. Where ``changed`` is set, all that is there was changed then.
     """
 
     HEADERS: t.ClassVar[dict[str, dict[str, str]]] = {"": {"ETag": '"{md5}"'}}
@@ -55,7 +55,7 @@ class Paths:
         self.gone: set[str] = set()
         self.moved: dict[str, str] = {}
         self.asked: list[tuple[str, int]] = []
-        self.failing = False
+        self.failing: bool | int = False
         self.delay = 0.0
         self.generations: dict[tuple[str, str], list[bytes]] = {}
         self.lock = threading.Lock()
@@ -119,7 +119,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         time.sleep(self.registry.delay)
         found = self.look(unquote(path))
         if self.registry.failing:
-            self.answer(503, {"Content-Type": "text/plain; charset=UTF-8"}, b"try again later\n")
+            status = 503 if self.registry.failing is True else self.registry.failing
+            self.answer(status, {"Content-Type": "text/plain; charset=UTF-8"}, b"try again later\n")
         elif path in self.registry.moved:
             there = self.registry.moved[path]
             self.answer(302, {"Location": there, "Content-Type": "text/html"}, f'<a href="{there}">Found</a>\n'.encode())

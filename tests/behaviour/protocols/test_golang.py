@@ -83,6 +83,7 @@ def test_a_branch_moves(world: World, proxy: GoProxy, module: str) -> None:
         "candidate": "v1.2.3-!r!c.1",
         "incompatible": "v2.0.0+incompatible",
         "pseudo": "v0.0.0-20200102030405-01ab",
+        "go itself": "v0.0.1-go1.26.9.linux-amd64",
     },
 )
 @table("kind", {"info": "info", "mod": "mod", "zip": "zip"})

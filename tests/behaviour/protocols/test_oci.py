@@ -305,9 +305,10 @@ def test_what_was_public_is_served_on_once_its_repository_is_private(world: Worl
 
 
 @promise("stale")
-def test_a_tag_that_was_seen_is_served_while_upstream_is_away(world: World, registry: OciRegistry, image: str) -> None:
+@table("status", {"is away": 503, "allows no more pulls": 429})
+def test_a_tag_that_was_seen_is_served_while_upstream(world: World, registry: OciRegistry, image: str, status: int) -> None:
     first = get(world, f"{image}/manifests/one")
-    registry.failing = True
+    registry.failing = status
     age()
     reply, unseen = get(world, f"{image}/manifests/one"), get(world, f"{image}/blobs/sha256:{'0' * 64}")
     assert (reply.status, reply.body) == (200, first.body), show(reply)

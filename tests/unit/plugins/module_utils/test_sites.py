@@ -144,6 +144,8 @@ def test_what_is_stored_for_another_upstream_is_not_found_again():
         ("example.org/!a/@v/v2.0.0+incompatible.zip", "artifact"),
         ("example.org/!a/@v/v0.0.0-20200102030405-0123456789ab.info", "artifact"),
         ("example.org/!a/@v/v1.0.0-!r!c.1.mod", "artifact"),
+        ("golang.org/toolchain/@v/v0.0.1-go1.26.9.linux-amd64.zip", "artifact"),
+        ("sumdb/sum.test/lookup/golang.org/toolchain@v0.0.1-go1.26.9.linux-amd64", "artifact"),
         ("example.org/!a/@v/main.info", "index"),  # a branch
         ("example.org/!a/@v/v1.info", "index"),
         ("example.org/!a/@v/0123456789ab.mod", "index"),
