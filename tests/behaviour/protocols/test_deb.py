@@ -24,7 +24,8 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     root, breakage = tmp_path_factory.mktemp(f"deb-{request.param}"), request.config.getoption("breakage")
     origin = f"http://registry.test:{(archive := Archive()).port}"
     snapshot = {"name": "snapshot", "upstream": f"{origin}/{SNAPSHOT}", "origins": [origin]}
-    with bench.one_site(root, request.param, archive, breakage, snapshot, type="deb", name="debian", lifetime=300) as world:
+    sites = snapshot, snapshot | {"name": "undeclared", "origins": []}
+    with bench.one_site(root, request.param, archive, breakage, *sites, type="deb", name="debian", lifetime=300) as world:
         yield world
 
 
@@ -139,6 +140,19 @@ def test_a_path_beside_the_upstreams_own_is_one(world: World, archive: Archive, 
     reply = world.mirror.get(f"/snapshot/{file}")
     assert reply.status == 502 and not reply["Location"], show(reply)
     assert archive.requests(file) == []
+
+
+@promise("closed")
+@table("location", {"a path": "/{}", "a whole one": "{origin}/{}"})
+def test_what_lies_beside_the_upstream_is_refused_where_that_is_not_declared(
+    world: World, archive: Archive, make: t.Callable[..., Suite], file: str, location: str
+) -> None:
+    index = f"dists/{make().name}/InRelease"
+    for path in index, file:
+        archive.moved[f"{SNAPSHOT}/{path}"] = location.format(path, origin=f"http://registry.test:{archive.port}")
+        reply = world.mirror.get(f"/undeclared/{path}")
+        assert reply.status == 502 and not reply["Location"], show(reply)
+        assert archive.requests(path) == []
 
 
 @promise("protocol")
