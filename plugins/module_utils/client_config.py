@@ -44,6 +44,7 @@ VERSION = 1
 LISTS = ("trusted-host",)
 EXISTING = ("apt", "rpm")  # what is merged into files that are there, and makes none
 GEM_SOURCES = ":sources:"
+NPMRC = "/etc/npmrc"  # what the variable for all of a node's npms names
 MAX_LINKS = 16
 
 
@@ -380,14 +381,47 @@ def _toml(text: str) -> dict[str, Any] | None:
         raise ConfigError(f"is not valid TOML ({_one_line(error)})") from error
 
 
-def merge_npm(base: str, ours: str, old: str = "") -> str:
-    """`base` with our options in place of its own; all others stay. What an earlier run had put in (`old`) is taken out.
+def merge_options(base: str, ours: str, old: str = "") -> str:
+    """`base` with our lines of `name=value` in place of its own; all others stay. What an earlier run had put in (`old`) is taken out.
 
-    Source: npm, "npmrc".
+    Source: npm, "npmrc"; pam_env(8); go, "GOENV".
     """
     lines = (base.replace(old, "") if old else base).splitlines(keepends=True)
     set_here = {line.partition("=")[0] for line in ours.splitlines()}
     return ours + "".join(line for line in lines if line.partition("=")[0].strip() not in set_here)
+
+
+def merge_yarn(base: str, ours: str, old: str = "") -> str:
+    """`base` with our settings in place of its own, and our items in front of those of its lists; all others stay. What an earlier run
+    had put in (`old`) is taken out.
+
+    Source: yarn, "Settings (.yarnrc.yml)".
+    """
+    named, gone = dict(_yarn_settings(ours)), dict(_yarn_settings(old))
+    text, theirs = "", dict.fromkeys(named, "")
+    for name, block in _yarn_settings(base):
+        if name in named:
+            theirs[name] += block
+        elif gone.get(name) != block:
+            text += block
+    for name, block in named.items():
+        added, there, former = (_yarn_items(found) for found in (block, theirs[name], gone.get(name, "")))
+        text += block + "".join(f'  - "{item}"\n' for item in there if added and item not in (*added, *former))
+    return text
+
+
+def _yarn_settings(text: str) -> Iterator[tuple[str, str]]:
+    """The settings at the left margin by their names, each with the lines below it; a comment there has its own text as its name."""
+    for block in re.split(r"(?m)^(?=[^\s-])", text if text.endswith("\n") or not text else text + "\n"):
+        if block:
+            yield block.partition(":")[0].strip().strip("\"'"), block
+
+
+def _yarn_items(block: str) -> list[str]:
+    """The items of a list, in either form of YAML."""
+    value = re.sub(r"(?m)(?:^|\s)#.*$", "", block.partition(":")[2]).strip()
+    items = value.strip("[]").split(",") if value.startswith("[") else re.findall(r"(?m)^[ \t]*-[ \t]+(.*)$", value)
+    return [item.strip().strip("\"'") for item in items if item.strip()]
 
 
 MAVEN_ID = "nearby-mirrors"
@@ -494,9 +528,11 @@ def _gem_urls(text: str) -> list[str]:
 MERGES: dict[str, Callable[[str, str, str], str]] = {
     "none": merge_nothing,
     "environment": merge_nothing,
+    "variables": merge_options,
     "pip": merge_pip,
     "uv": merge_uv,
-    "npm": merge_npm,
+    "npm": merge_options,
+    "yarn": merge_yarn,
     "rpm": merge_rpm,
     "cargo": merge_cargo,
     "containerd": merge_containerd,
@@ -536,6 +572,9 @@ def remarks(path: str, merge: str, text: str, ours: str = "") -> list[str]:
     elif merge == "npm":
         for scope in re.findall(r"(?m)^\s*(@[^:\s]+):registry\s*=", text):
             found.append(f"{path}: the registry of {scope} is kept, and npm takes its packages from there")
+        others = [line for line in text.splitlines() if line.strip() and line.strip()[0] not in "#;" and line not in ours.splitlines()]
+        if os.path.basename(path) == "npmrc" and path != NPMRC and others:
+            found.append(f"{path}: its other options are kept, and are not read where NPM_CONFIG_GLOBALCONFIG names {NPMRC}, as in shells")
     elif merge == "uv":
         parsed = _toml(text) or {}
         others = [str(index.get("url")) for index in parsed.get("index", []) if not index.get("default")]

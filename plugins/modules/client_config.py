@@ -51,7 +51,8 @@ options:
           - V(environment) does, too, but keeps trusted what the file merged as V(pip) trusts.
           - V(pip) sets the same options and keeps all other lines; C(trusted-host) is added to.
           - V(uv) adds the C([[index]]) and keeps all other lines.
-          - V(npm) sets the same options and keeps all other lines.
+          - V(npm) and V(variables) set the same options and keep all other lines.
+          - V(yarn) sets the same settings, adds to the same lists, and keeps all others.
           - V(rpm) takes lines of an upstream and its mirror's URL, and puts the latter in front of each C(baseurl) below the former. It
             makes no file, and leaves alone repositories with credentials, a C(metalink) or a C(mirrorlist). A line C([<repository>])
             with URLs makes them the C(baseurl) of that repository, where it has such a list, which becomes a comment.
@@ -68,7 +69,7 @@ options:
           - V(buildkit) adds the tables whose names are not there, and keeps all else.
           - V(gem) puts the source in front of those that are there, and keeps all other lines.
         type: str
-        choices: [none, environment, pip, uv, npm, rpm, cargo, containerd, docker, buildkit, maven, apt, gem]
+        choices: [none, environment, variables, pip, uv, npm, yarn, rpm, cargo, containerd, docker, buildkit, maven, apt, gem]
         default: none
       needs:
         description: This path, or the folder that it is below, such as a client's own; where that is not there, the file is left alone.

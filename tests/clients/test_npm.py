@@ -1,10 +1,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""npm, pnpm and both yarns against the real npm registry, through a mirror that is deployed on this machine.
+"""npm, pnpm, both yarns and corepack against the real npm registry, through a mirror that is deployed on this machine.
 
-They read what the role configure_mirrors wrote for a user, and have no way out but the mirror: whatever else they ask goes to a proxy
-that is not there. Needs root, npm and the registry.
+They read what the role configure_mirrors wrote for a user, or for all users, and have no way out but the mirror: whatever else they ask
+goes to a proxy that is not there. Needs root, npm and the registry.
 """
 
 from __future__ import annotations
@@ -14,33 +14,47 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from installs import HITS, NOWHERE, Mirror
-from upstreams import EACH, FIRST, Names, bodies, cut_off, environment_of, mirror_of, reached, written
+from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, reached, told, written
 
 from registry import free_port  # isort: skip
 
 # A scoped package, one with dependencies, one whose dependencies have none of their own.
 PROJECT = {"name": "demo", "version": "1.0.0", "dependencies": {"@sindresorhus/is": "4.6.0", "chalk": "4.1.2", "isarray": "2.0.5"}}
+# From 11 on pnpm reads other files; 12 is a program of its own, where 11 needs a later node than Debian 12 has.
 CLIENTS = {
-    "pnpm": ("pnpm@9", "pnpm/bin/pnpm.cjs"),
-    "yarn 1": ("yarn@1", "yarn/bin/yarn.js"),
-    "yarn 4": ("@yarnpkg/cli-dist@4", "@yarnpkg/cli-dist/bin/yarn.js"),
+    "pnpm 10": ("pnpm10@npm:pnpm@10.34.9", "node", "pnpm10/bin/pnpm.cjs"),
+    "pnpm 12": ("pnpm12@npm:pnpm@12.21.0", "pnpm12/pnpm"),
+    "yarn 1": ("yarn@1.22.22", "node", "yarn/bin/yarn.js"),
+    "yarn 4": ("@yarnpkg/cli-dist@4.18.1", "node", "@yarnpkg/cli-dist/bin/yarn.js"),
 }
+COREPACK = "corepack@0.34.7"
 INSTALL = {
-    "npm": ["npm", "install"],
-    "pnpm": ["install", "--no-frozen-lockfile"],
+    "npm": ["install"],
+    "pnpm 10": ["install", "--no-frozen-lockfile"],
+    "pnpm 12": ["install", "--no-frozen-lockfile"],
     "yarn 1": ["install", "--non-interactive"],
     "yarn 4": ["install", "--no-immutable"],
 }
-LOCKS = {"npm": "package-lock.json", "pnpm": "pnpm-lock.yaml", "yarn 1": "yarn.lock", "yarn 4": "yarn.lock"}
-NEUTRAL = {"npm", "pnpm", "yarn 4"}
+LOCKS = {
+    "npm": "package-lock.json",
+    **dict.fromkeys(("pnpm 10", "pnpm 12"), "pnpm-lock.yaml"),
+    **dict.fromkeys(("yarn 1", "yarn 4"), "yarn.lock"),
+}
+NEUTRAL = {"npm", "pnpm 10", "pnpm 12", "yarn 4"}
+OF_ALL_USERS = """mount -t overlay -o "lowerdir=$0:/etc" overlay /etc
+exec "$@"
+"""
 
 
 def configured(name: str) -> str:
@@ -61,9 +75,18 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the clients are that npm itself brings."""
     folder = tmp_path_factory.mktemp("tools")
     subprocess.run(
-        ["npm", "install", "--silent", "--prefix", folder, *(package for package, _program in CLIENTS.values())], check=True, timeout=300
+        ["npm", "install", "--silent", "--prefix", folder, COREPACK, *(package for package, *_program in CLIENTS.values())],
+        check=True,
+        timeout=300,
     )
     return folder / "node_modules"
+
+
+def program(client: str, tools: Path) -> list[str]:
+    if client == "npm":
+        return ["npm"]
+    *node, path = CLIENTS[client][1:]
+    return [*node, str(tools / path)]
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +114,13 @@ def surroundings(folder: Path, client: str, registry: str | Path, **more: str) -
     """The client's variables where its registry is given as a URL, or as the home that the role wrote to; closed where that is here."""
     closed = isinstance(registry, Path) or "127.0.0.1" in registry
     way_out = {"HTTPS_PROXY": NOWHERE, "HTTP_PROXY": NOWHERE, "NO_PROXY": "127.0.0.1"} if closed else {}
-    if isinstance(registry, Path):  # npm's file is to say it all
-        told = {name: value for name, value in environment_of(registry).items() if name.startswith("YARN_")}
-        shutil.copy(registry / ".npmrc", folder)
+    told = {}
+    if isinstance(registry, Path):  # the files are to say it all
+        for name in ".npmrc", ".yarnrc.yml":
+            shutil.copy(registry / name, folder)
     else:
-        told = {"NPM_CONFIG_REGISTRY": registry, "YARN_NPM_REGISTRY_SERVER": registry, "YARN_UNSAFE_HTTP_WHITELIST": "127.0.0.1"}
+        told = dict.fromkeys(("NPM_CONFIG_REGISTRY", "PNPM_CONFIG_REGISTRY", "YARN_NPM_REGISTRY_SERVER"), registry)
+        told["YARN_UNSAFE_HTTP_WHITELIST"] = "127.0.0.1"
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -123,8 +148,8 @@ def install(mirror: Mirror, folder: Path, client: str, tools: Path, registry: st
     (project / LOCKS[client]).write_text(lock) if lock else None
     environment = surroundings(folder, client, registry, **more)
     positions = mirror.positions()
-    program = INSTALL[client] if client == "npm" else ["node", str(tools / CLIENTS[client][1]), *INSTALL[client]]
-    done = subprocess.run(program, env=environment, cwd=project, capture_output=True, text=True, timeout=300, check=False)
+    command = [*program(client, tools), *INSTALL[client]]
+    done = subprocess.run(command, env=environment, cwd=project, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     says = subprocess.run(
         ["node", "-e", "console.log(require('isarray')([]), typeof require('chalk').red)"],
@@ -234,3 +259,110 @@ def test_a_lock_file_of_npm_that_names_the_registry_installs_through_the_mirror(
     assert upstream in direct.lock
     through = install(mirror, tmp_path / "through", "npm", tools, f"{mirror.url}/npm/", direct.lock, **off)
     assert sum(line["uri"].endswith(".tgz") for line in through.access) == len(through.packages)
+
+
+class Node:
+    """A node whose files and variables the role has written for all users; it is closed, but for what is here."""
+
+    def __init__(self, mirror: Mirror, root: Path) -> None:
+        self.mirror, self.root = mirror, root
+        written(mirror, root, everyone=True)
+        self.within = ["unshare", "--mount", "sh", "-ec", OF_ALL_USERS, str(root / "etc")]
+        session = subprocess.run(
+            [*self.within, "su", "--shell", "/bin/sh", "nobody", "--command", "env"],
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        self.variables = told(root / "etc/environment")
+        assert self.variables.items() <= {tuple(line.split("=", 1)) for line in session.stdout.splitlines()}, "as pam_env gives them"
+
+    def run(self, name: str, *command: str, registry: str = "", **project: Any) -> tuple[int, str, list[dict]]:
+        """What a new user's job in a project says, and the mirror's log of it; ``registry`` is the project's own."""
+        home = self.root / "home" / name  # /.yarnrc.yml is above it as it is above every folder
+        folder = home / "project"
+        folder.mkdir(parents=True)
+        (folder / "package.json").write_text(json.dumps(PROJECT | project))
+        (folder / "yarn.lock").touch()  # without it yarn takes the folder for a part of what is above
+        if registry:
+            (folder / ".npmrc").write_text(f"registry={registry}/\n")
+            (folder / ".yarnrc.yml").write_text(f'npmRegistryServer: "{registry}"\nunsafeHttpWhitelist: ["127.0.0.1"]\n')
+        environment = surroundings(home, name, f"{self.mirror.url}/npm/")
+        ours = {"NPM_CONFIG_REGISTRY", "PNPM_CONFIG_REGISTRY", "YARN_NPM_REGISTRY_SERVER", "YARN_UNSAFE_HTTP_WHITELIST"}
+        environment = {key: value for key, value in environment.items() if key not in ours} | self.variables
+        positions = self.mirror.positions()
+        done = subprocess.run(
+            [*self.within, *command],
+            env=environment,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        return done.returncode, done.stdout + done.stderr, self.mirror.since(positions, "access.log")
+
+
+@pytest.fixture(scope="module")
+def node(both: tuple[Mirror, Names], tmp_path_factory: pytest.TempPathFactory) -> Node:
+    return Node(both[0], tmp_path_factory.mktemp("node") / "root")
+
+
+@pytest.fixture
+def private() -> Iterator[tuple[str, list[str]]]:
+    """A registry of a project's own, which has nothing, and the paths that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(404)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+
+
+@FIRST
+@pytest.mark.parametrize("client", LOCKS)
+def test_all_users_of_a_node_are_led_to_the_mirror_by_whatever_starts_their_jobs(node: Node, tools: Path, client: str) -> None:
+    """No login shell is needed: the variables are those that pam_env gives to what sshd starts."""
+    code, says, access = node.run(client, *program(client, tools), *INSTALL[client])
+    assert code == 0, says
+    served = {unquote(line["uri"]).rpartition("/-/")[2] for line in access if line["status"] == 200 and line["uri"].endswith(".tgz")}
+    assert len(served) >= 7, access
+
+
+@FIRST
+@pytest.mark.parametrize("client", LOCKS)
+def test_a_registry_of_a_projects_own_is_asked_and_the_mirror_is_not(
+    node: Node, tools: Path, private: tuple[str, list[str]], client: str
+) -> None:
+    """Or the names of private packages would be asked of the mirror. pnpm has left no other way than the variable, which wins."""
+    url, asked = private
+    code, says, access = node.run(f"{client}, own", *program(client, tools), *INSTALL[client], registry=url)
+    if client == "pnpm 12":
+        assert code == 0 and access and not asked, says
+    else:
+        assert code != 0 and asked and not access, says
+
+
+@FIRST
+def test_corepack_gets_what_a_project_names_from_the_mirror(node: Node, tools: Path) -> None:
+    major = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout[1:].partition(".")[0]
+    if int(major) < 20:
+        pytest.skip(f"{COREPACK} needs node 20")
+    code, says, access = node.run(
+        "corepack", "node", str(tools / "corepack/dist/corepack.js"), "pnpm", "--version", packageManager="pnpm@10.34.9"
+    )
+    assert (code, says.split()[-1]) == (0, "10.34.9"), says
+    assert any(line["uri"].endswith("/pnpm-10.34.9.tgz") and line["status"] == 200 for line in access), access

@@ -108,20 +108,24 @@ def validated(url: str) -> bool:
         return bool(answer.headers["ETag"] or answer.headers["Last-Modified"])
 
 
-def written(mirror: Mirror, home: Path) -> Path:
-    """The home of a user whose clients the role configure_mirrors has pointed at the mirror."""
-    home.mkdir()
-    scope = {"configure_mirrors_scope": "user", "configure_mirrors_home": str(home), "configure_mirrors_required": True}
-    here = {"nearby_hosts": "localhost", "ansible_connection": "local"}
+def written(mirror: Mirror, folder: Path, everyone: bool = False) -> Path:
+    """The home of a user whose clients the role configure_mirrors has pointed at the mirror, or the root of a node where all users' are."""
+    folder.mkdir()
+    user = {"configure_mirrors_scope": "user", "configure_mirrors_home": str(folder)}
+    scope = {"configure_mirrors_root": str(folder)} if everyone else user
+    here = {"nearby_hosts": "localhost", "ansible_connection": "local", "configure_mirrors_required": True}
     done = playbook("nodes", configure_mirrors_url=mirror.url, **scope, **here)
     assert done.returncode == 0, done.stdout + done.stderr
-    return home
+    return folder
 
 
 def environment_of(home: Path) -> dict[str, str]:
     """The variables that the role has written for that user."""
-    lines = (home / ".config/nearby-mirrors/environment").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return told(home / ".config/nearby-mirrors/environment")
+
+
+def told(file: Path) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line and not line.startswith("#"))
 
 
 def status(url: str) -> int:

@@ -45,7 +45,7 @@ class Node:
     files: dict = field(default_factory=dict)
     wanted: tuple = tuple(SYSTEM)
     base: str = "MIRROR"
-    further: tuple = ()
+    further: tuple = ("etc/environment",)
 
 
 NODES = {
@@ -58,18 +58,19 @@ NODES = {
         {"configure_mirrors_document": document(sites=[*document()["sites"], GEMS])},
         {"etc/gemrc": (0o644, ":sources:\n- https://my-gems.example.org/\n- https://x.test/\ngem: --no-document\n")},
         base="http://mirror.test:8080",
-        further=("etc/gemrc",),
+        further=("etc/environment", "etc/gemrc"),
     ),
     "both": Node({"configure_mirrors_document": document(), "configure_mirrors_url": "MIRROR"}),
     "fqdn": Node({"mirror_fqdn": "ADDRESS", "zuul_site_mirror_fqdn": "wrong.test"}),
     "site-fqdn": Node({"zuul_site_mirror_fqdn": "ADDRESS", "mirror_use_ssl": False}),
     "info": Node({"mirror_info": INFO, "zuul_site_mirror_info": {}}),
     "site-info": Node({"zuul_site_mirror_info": INFO}),
-    "user": Node({"configure_mirrors_url": "MIRROR", "configure_mirrors_scope": "user"}, wanted=tuple(USER)),
+    "user": Node({"configure_mirrors_url": "MIRROR", "configure_mirrors_scope": "user"}, wanted=tuple(USER), further=()),
     "image-user": Node(
         {"configure_mirrors_url": "MIRROR", "configure_mirrors_scope": "user", "configure_mirrors_home": "/home/ci"},
         {"home/ci/.config/pip/pip.conf": (0o600, "[global]\ntimeout = 9\n")},
         wanted=tuple("home/ci/" + path for path in USER),
+        further=(),
     ),
 }
 
@@ -105,6 +106,7 @@ def test_go_falls_back_to_what_the_mirror_mirrors(told: Story, name: str, expect
     value = str(filled(expected, mirror))
     lines = told.text("configured", name, "etc/nearby-mirrors/environment").splitlines()
     assert [line for line in lines if line.startswith("GO")] == [f"GOPROXY={value}"] * bool(value)
+    assert ("\n" + "\n".join(line for line in lines if line[:2] in ("GO", "NE")) + "\n") in told.text("configured", name, "etc/environment")
     script = told.text("configured", name, "etc/profile.d/nearby-mirrors.sh") + 'echo "$GOPROXY"'
     shell = subprocess.run(["sh", "-euc", "GOPROXY=\n" + script], capture_output=True, text=True, check=True)
     assert shell.stdout == value + "\n"

@@ -11,6 +11,13 @@ SITE = {"name": "npm", "type": "npm", "path": "/npm/", "index": "/npm/", "upstre
 URL = "http://mirror.test:8080/npm/"
 FILES = {"system": ["etc/npmrc", "usr/etc/npmrc", "usr/local/etc/npmrc"], "user": ["home/ci/.npmrc"]}
 ENVIRONMENT = {"system": "etc/nearby-mirrors/environment", "user": "home/ci/.config/nearby-mirrors/environment"}
+LOGIN = {"system": "etc/profile.d/nearby-mirrors.sh", "user": "home/ci/.config/nearby-mirrors/environment.sh"}
+YARNRC = {"system": ".yarnrc.yml", "user": "home/ci/.yarnrc.yml"}
+YARN = f'npmRegistryServer: "{URL}"\nunsafeHttpWhitelist:\n  - "mirror.test"\n'
+
+
+def variables(told: Story, name: str, path: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in told.text("configured", name, path).splitlines() if line and line[0] != "#")
 
 
 THERE = "; ours\nregistry = https://old.test/\n@a:registry=https://a.test/\nfund=false\n"
@@ -21,7 +28,7 @@ TOLD = {
             "configure_mirrors_home": "/home/ci",
             "configure_mirrors_document": document(sites=[SITE]),
         },
-        {paths[0]: (0o600, THERE)},
+        {paths[0]: (0o600, THERE), "etc/environment": (0o644, 'PATH="/opt/bin:/bin"\n')},
     )
     for scope, paths in FILES.items()
 }
@@ -40,13 +47,20 @@ def test_npm_is_pointed_at_the_mirror_and_put_back(told: Story, scope: str) -> N
         settings = [line for line in told.text("configured", name, path).splitlines() if not line.startswith("#")]
         there = ["; ours", "@a:registry=https://a.test/", "fund=false"] if path == FILES[scope][0] else []
         assert settings == [f"registry={URL}", "omit-lockfile-registry-resolved=true", *there]
-    variables = dict(line.split("=", 1) for line in told.text("configured", name, ENVIRONMENT[scope]).splitlines() if line[:1] != "#")
-    assert variables == {
+    assert told.text("configured", name, YARNRC[scope]) == YARN
+    assert variables(told, name, ENVIRONMENT[scope]) == {
         "NEARBY_MIRROR": "http://mirror.test:8080",
+        "COREPACK_NPM_REGISTRY": URL[:-1],
         "NPM_CONFIG_REGISTRY": URL,
         "NPM_CONFIG_OMIT_LOCKFILE_REGISTRY_RESOLVED": "true",
+        "PNPM_CONFIG_REGISTRY": URL,
         "YARN_NPM_REGISTRY_SERVER": URL,
         "YARN_UNSAFE_HTTP_WHITELIST": "mirror.test",
     }
+    session = {"NEARBY_MIRROR": "http://mirror.test:8080", "COREPACK_NPM_REGISTRY": URL[:-1]}
+    if scope == "system":
+        session |= {"NPM_CONFIG_GLOBALCONFIG": "/etc/npmrc", "PNPM_CONFIG_REGISTRY": URL}
+        assert variables(told, name, "etc/environment") == {"PATH": '"/opt/bin:/bin"', **session}
+    assert {key.removeprefix("export "): value for key, value in variables(told, name, LOGIN[scope]).items()} == session
     assert not told.runs["again"].changed(name) and told.after["again"][name] == told.after["configured"][name]
     assert told.after["put back"][name] == told.after["before"][name]

@@ -19,9 +19,10 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.client_config impor
     merge_cargo,
     merge_gem,
     merge_maven,
-    merge_npm,
+    merge_options,
     merge_pip,
     merge_uv,
+    merge_yarn,
     remarks,
     with_trusted_hosts,
 )
@@ -217,8 +218,42 @@ def test_cargos_file_keeps_what_is_not_ours(there: str, wanted: str) -> None:
 
 @pytest.mark.parametrize(("there", "wanted"), NPM_ROWS.values(), ids=NPM_ROWS)
 def test_npmrc_keeps_what_is_not_ours(there: str, wanted: str) -> None:
-    assert merge_npm(there, NPM) == wanted
-    assert merge_npm(wanted, NPM, NPM) == wanted, "merging again changes nothing"
+    assert merge_options(there, NPM) == wanted
+    assert merge_options(wanted, NPM, NPM) == wanted, "merging again changes nothing"
+
+
+YARN = 'npmRegistryServer: "http://m.test/npm/"\nunsafeHttpWhitelist:\n  - "m.test"\n'
+YARN_ROWS = {
+    "nothing there": ("", YARN),
+    "settings and comments stay in place": (
+        "# ours\nnodeLinker: pnp\n\n# why\nnpmScopes:\n  corp:\n    npmRegistryServer: https://corp.test\n",
+        "# ours\nnodeLinker: pnp\n\n# why\nnpmScopes:\n  corp:\n    npmRegistryServer: https://corp.test\n" + YARN,
+    ),
+    "a registry is replaced, what is said of another setting is not": (
+        '---\n"npmRegistryServer": https://old.test\n# of telemetry\nenableTelemetry: false',
+        "---\n# of telemetry\nenableTelemetry: false\n" + YARN,
+    ),
+    "a list is added to": (
+        "unsafeHttpWhitelist:\n- a.test # why\n- 'b.test'\nnodeLinker: pnp\n",
+        "nodeLinker: pnp\n" + YARN + '  - "a.test"\n  - "b.test"\n',
+    ),
+    "a list on one line is, too": ('unsafeHttpWhitelist: [m.test, "c.test"]\n', YARN + '  - "c.test"\n'),
+}
+
+
+@pytest.mark.parametrize(("there", "wanted"), YARN_ROWS.values(), ids=YARN_ROWS)
+def test_yarnrc_keeps_what_is_not_ours(there: str, wanted: str) -> None:
+    assert merge_yarn(there, YARN) == wanted
+    assert merge_yarn(wanted, YARN, YARN) == wanted, "merging again changes nothing"
+    assert yaml.safe_load(wanted) == (yaml.safe_load(there) or {}) | yaml.safe_load(wanted[wanted.index(YARN) :])
+
+
+def test_yarnrc_loses_what_another_mirror_had_put_in() -> None:
+    tls = 'npmRegistryServer: "https://n.test/npm/"\n'
+    assert merge_yarn("nodeLinker: pnp\n" + YARN + '  - "a.test"\n', tls, YARN) == (
+        'nodeLinker: pnp\nunsafeHttpWhitelist:\n  - "m.test"\n  - "a.test"\n' + tls
+    )
+    assert merge_yarn("nodeLinker: pnp\n" + YARN, tls, YARN) == "nodeLinker: pnp\n" + tls
 
 
 @pytest.mark.parametrize(("there", "wanted"), MAVEN_ROWS.values(), ids=MAVEN_ROWS)
