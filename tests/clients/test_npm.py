@@ -9,6 +9,7 @@ goes to a proxy that is not there. Needs root, npm and the registry.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -52,7 +53,10 @@ LOCKS = {
     **dict.fromkeys(("yarn 1", "yarn 4"), "yarn.lock"),
 }
 NEUTRAL = {"npm", "pnpm 10", "pnpm 12", "yarn 4"}
-OF_ALL_USERS = """mount -t overlay -o "lowerdir=$0:/etc" overlay /etc
+OF_ALL_USERS = """for folder in etc usr/etc usr/local/etc; do
+    mkdir -p "/$folder"
+    mount -t overlay -o "lowerdir=$0/$folder:/$folder" overlay "/$folder"
+done
 exec "$@"
 """
 
@@ -267,7 +271,7 @@ class Node:
     def __init__(self, mirror: Mirror, root: Path) -> None:
         self.mirror, self.root = mirror, root
         written(mirror, root, everyone=True)
-        self.within = ["unshare", "--mount", "sh", "-ec", OF_ALL_USERS, str(root / "etc")]
+        self.within = ["unshare", "--mount", "sh", "-ec", OF_ALL_USERS, str(root)]
         session = subprocess.run(
             [*self.within, "su", "--shell", "/bin/sh", "nobody", "--command", "env"],
             env={"PATH": os.environ["PATH"]},
@@ -357,12 +361,13 @@ def test_a_registry_of_a_projects_own_is_asked_and_the_mirror_is_not(
 
 
 @FIRST
-def test_corepack_gets_what_a_project_names_from_the_mirror(node: Node, tools: Path) -> None:
+def test_corepack_gets_what_a_project_names_from_the_mirror(node: Node, upstream: str, tools: Path) -> None:
     major = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout[1:].partition(".")[0]
     if int(major) < 20:
         pytest.skip(f"{COREPACK} needs node 20")
-    code, says, access = node.run(
-        "corepack", "node", str(tools / "corepack/dist/corepack.js"), "pnpm", "--version", packageManager="pnpm@10.34.9"
-    )
+    with urllib.request.urlopen(f"{upstream}/pnpm/10.34.9", timeout=20) as response:
+        algorithm, digest = json.load(response)["dist"]["integrity"].split("-")
+    named = f"pnpm@10.34.9+{algorithm}.{base64.b64decode(digest).hex()}"  # as corepack itself writes it down
+    code, says, access = node.run("corepack", "node", str(tools / "corepack/dist/corepack.js"), "pnpm", "--version", packageManager=named)
     assert (code, says.split()[-1]) == (0, "10.34.9"), says
     assert any(line["uri"].endswith("/pnpm-10.34.9.tgz") and line["status"] == 200 for line in access), access
