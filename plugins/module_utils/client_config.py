@@ -44,7 +44,7 @@ VERSION = 1
 LISTS = ("trusted-host",)
 EXISTING = ("apt", "rpm")  # what is merged into files that are there, and makes none
 GEM_SOURCES = ":sources:"
-NPMRC = "/etc/npmrc"  # what the variable for all of a node's npms names
+NPMRC = "/etc/npmrc"  # what NPM_CONFIG_GLOBALCONFIG names
 MAX_LINKS = 16
 
 
@@ -382,20 +382,30 @@ def _toml(text: str) -> dict[str, Any] | None:
 
 
 def merge_options(base: str, ours: str, old: str = "") -> str:
-    """`base` with our lines of `name=value` in place of its own; all others stay. What an earlier run had put in (`old`) is taken out.
+    """`base` with our lines of `name=value` in place of its own; all others stay, but for those that an earlier run had put in (`old`).
 
-    Source: npm, "npmrc"; pam_env(8); go, "GOENV".
+    Source: npm, "npmrc"; pam_env(8), which takes `export name=value`, too; go, "GOENV".
     """
-    lines = (base.replace(old, "") if old else base).splitlines(keepends=True)
-    set_here = {line.partition("=")[0] for line in ours.splitlines()}
-    return ours + "".join(line for line in lines if line.partition("=")[0].strip() not in set_here)
+    set_here, gone = {_option(line) for line in ours.splitlines()}, old.splitlines()
+    lines = base.splitlines(keepends=True)
+    return ours + "".join(line for line in lines if _option(line) not in set_here and line.rstrip("\r\n") not in gone)
+
+
+def _option(line: str) -> str:
+    """The name in a line of `name=value`; of another one, such as a comment, the whole."""
+    return line.partition("=")[0].strip().removeprefix("export ").strip()
+
+
+YARN_LISTS = ("unsafeHttpWhitelist",)
+_YARN_SETTING = re.compile(r"(\"|'|)([A-Za-z]\w*)\1:(?=\s)")
+_YARN_ADVICE = "has a form that cannot be merged with the mirror's settings; put each of its settings and items on a line of its own"
 
 
 def merge_yarn(base: str, ours: str, old: str = "") -> str:
-    """`base` with our settings in place of its own, and our items in front of those of its lists; all others stay. What an earlier run
+    """`base` with our settings in place of its own, and our items in front of those of YARN_LISTS; all others stay. What an earlier run
     had put in (`old`) is taken out.
 
-    Source: yarn, "Settings (.yarnrc.yml)".
+    Source: yarn, "Settings (.yarnrc.yml)". Raises ConfigError where `base` is not in plain lines.
     """
     named, gone = dict(_yarn_settings(ours)), dict(_yarn_settings(old))
     text, theirs = "", dict.fromkeys(named, "")
@@ -405,23 +415,46 @@ def merge_yarn(base: str, ours: str, old: str = "") -> str:
         elif gone.get(name) != block:
             text += block
     for name, block in named.items():
-        added, there, former = (_yarn_items(found) for found in (block, theirs[name], gone.get(name, "")))
-        text += block + "".join(f'  - "{item}"\n' for item in there if added and item not in (*added, *former))
+        text += block
+        if name in YARN_LISTS:
+            without = _yarn_items(block) + _yarn_items(gone.get(name, ""))
+            text += "".join(f'  - "{item}"\n' for item in _yarn_items(theirs[name]) if item not in without)
     return text
 
 
-def _yarn_settings(text: str) -> Iterator[tuple[str, str]]:
-    """The settings at the left margin by their names, each with the lines below it; a comment there has its own text as its name."""
-    for block in re.split(r"(?m)^(?=[^\s-])", text if text.endswith("\n") or not text else text + "\n"):
-        if block:
-            yield block.partition(":")[0].strip().strip("\"'"), block
+def _yarn_settings(text: str) -> list[list[str]]:
+    """Name and lines of each setting at the left margin; a comment between two of them has no name.
+
+    Python's own library reads no YAML, so what is not plain is refused. Raises ConfigError.
+    """
+    found: list[list[str]] = []
+    for line in text.splitlines():
+        setting = _YARN_SETTING.match(line + "\n")
+        if setting:
+            found.append([setting[2], ""])
+        elif line.startswith("#") or line.strip() in ("", "---") and not any(name for name, _block in found):
+            found.append(["", ""])
+        elif line[:1].isspace() or line.startswith("- "):
+            within = ""
+            while found and not found[-1][0]:
+                within = found.pop()[1] + within
+            if not found:
+                raise ConfigError(_YARN_ADVICE)
+            found[-1][1] += within
+        elif line:
+            raise ConfigError(_YARN_ADVICE)
+        found[-1][1] += line + "\n"
+    return found
 
 
 def _yarn_items(block: str) -> list[str]:
-    """The items of a list, in either form of YAML."""
+    """The items of a list, in either form of YAML. Raises ConfigError."""
     value = re.sub(r"(?m)(?:^|\s)#.*$", "", block.partition(":")[2]).strip()
-    items = value.strip("[]").split(",") if value.startswith("[") else re.findall(r"(?m)^[ \t]*-[ \t]+(.*)$", value)
-    return [item.strip().strip("\"'") for item in items if item.strip()]
+    lines = value.strip("[]").split(",") if re.fullmatch(r"\[[^][{}]*\]", value) else value.splitlines()
+    items = [line.strip().removeprefix("- ").strip().strip("\"'") for line in lines if line.strip()]
+    if value[:1] not in ("", "[", "-") or not all(re.fullmatch(r"[\w.:*?\[\]-]+", item) for item in items):
+        raise ConfigError(_YARN_ADVICE)
+    return items
 
 
 MAVEN_ID = "nearby-mirrors"
@@ -544,6 +577,11 @@ MERGES: dict[str, Callable[[str, str, str], str]] = {
 }
 
 
+def without_npmrc(text: str) -> str:
+    """`text` without NPM_CONFIG_GLOBALCONFIG, which would hide the options of another file for all of a node's npms."""
+    return re.sub(r"(?m)^(?:export |)NPM_CONFIG_GLOBALCONFIG=.*\n", "", text)
+
+
 def with_trusted_hosts(text: str, hosts: Sequence[str]) -> str:
     """`text` with PIP_TRUSTED_HOST extended by `hosts`: the variable hides the option of pip.conf instead of adding to
     it, and what pip.conf trusts has to stay trusted.
@@ -572,9 +610,6 @@ def remarks(path: str, merge: str, text: str, ours: str = "") -> list[str]:
     elif merge == "npm":
         for scope in re.findall(r"(?m)^\s*(@[^:\s]+):registry\s*=", text):
             found.append(f"{path}: the registry of {scope} is kept, and npm takes its packages from there")
-        others = [line for line in text.splitlines() if line.strip() and line.strip()[0] not in "#;" and line not in ours.splitlines()]
-        if os.path.basename(path) == "npmrc" and path != NPMRC and others:
-            found.append(f"{path}: its other options are kept, and are not read where NPM_CONFIG_GLOBALCONFIG names {NPMRC}, as in shells")
     elif merge == "uv":
         parsed = _toml(text) or {}
         others = [str(index.get("url")) for index in parsed.get("index", []) if not index.get("default")]
@@ -894,6 +929,7 @@ class Keeper:
         changes: list[Change] = []
         warnings: list[str] = []
         trusted: list[str] = []
+        hidden: list[str] = []
         wanted: list[str] = []
         for file in self._expanded(files, state["files"], warnings):
             path, merge, ours = self.tree.absolute(file["path"]), file["merge"], file["content"]
@@ -912,10 +948,18 @@ class Keeper:
             base = current if edited else original
             if merge == "environment":
                 ours = with_trusted_hosts(ours, trusted)
+            if merge in ("environment", "variables") and hidden:
+                ours = without_npmrc(ours)
+                if merge == "variables":
+                    hiding = "NPM_CONFIG_GLOBALCONFIG would hide the other options of " + ", ".join(hidden)
+                    warnings.append(f"{path}: {hiding}, and is not set; an npm of another prefix asks its registry itself")
             try:
                 text = MERGES[merge](base.text, ours, record["ours"] if record and edited else "")
                 if merge == "pip":
                     trusted = _pip_options(text).get(("global", "trusted-host"), "").split()
+                elif merge == "npm" and os.path.basename(path) == os.path.basename(NPMRC) and path != NPMRC:
+                    others = {line for line in text.splitlines() if line.strip()[:1] not in ("", "#", ";")} - {*ours.splitlines()}
+                    hidden += [path] if others else []
                 warnings += remarks(path, merge, text, ours)
             except ConfigError as error:
                 raise ConfigError(f"{path} {error}") from error

@@ -282,7 +282,9 @@ class Node:
         self.variables = told(root / "etc/environment")
         assert self.variables.items() <= {tuple(line.split("=", 1)) for line in session.stdout.splitlines()}, "as pam_env gives them"
 
-    def run(self, name: str, *command: str, registry: str = "", **project: Any) -> tuple[int, str, list[dict]]:
+    def run(
+        self, name: str, *command: str, registry: str = "", more: dict[str, str] | None = None, **project: Any
+    ) -> tuple[int, str, list[dict]]:
         """What a new user's job in a project says, and the mirror's log of it; ``registry`` is the project's own."""
         home = self.root / "home" / name  # /.yarnrc.yml is above it as it is above every folder
         folder = home / "project"
@@ -294,7 +296,7 @@ class Node:
             (folder / ".yarnrc.yml").write_text(f'npmRegistryServer: "{registry}"\nunsafeHttpWhitelist: ["127.0.0.1"]\n')
         environment = surroundings(home, name, f"{self.mirror.url}/npm/")
         ours = {"NPM_CONFIG_REGISTRY", "PNPM_CONFIG_REGISTRY", "YARN_NPM_REGISTRY_SERVER", "YARN_UNSAFE_HTTP_WHITELIST"}
-        environment = {key: value for key, value in environment.items() if key not in ours} | self.variables
+        environment = {key: value for key, value in environment.items() if key not in ours} | self.variables | (more or {})
         positions = self.mirror.positions()
         done = subprocess.run(
             [*self.within, *command],
@@ -344,6 +346,12 @@ def test_all_users_of_a_node_are_led_to_the_mirror_by_whatever_starts_their_jobs
     assert code == 0, says
     served = {unquote(line["uri"]).rpartition("/-/")[2] for line in access if line["status"] == 200 and line["uri"].endswith(".tgz")}
     assert len(served) >= 7, access
+
+
+@FIRST
+def test_so_is_an_npm_of_a_prefix_that_nobody_knows(node: Node, tmp_path: Path) -> None:
+    code, says, access = node.run("npm, elsewhere", "npm", "install", more={"NPM_CONFIG_PREFIX": str(tmp_path)})
+    assert code == 0 and access, says
 
 
 @FIRST

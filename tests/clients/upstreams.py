@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import socket
 import sys
 import time
@@ -125,7 +126,8 @@ def environment_of(home: Path) -> dict[str, str]:
 
 
 def told(file: Path) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line and not line.startswith("#"))
+    pairs = (line.split("=", 1) for line in file.read_text().splitlines() if "=" in line and not line.startswith("#"))
+    return {name: shlex.split(value)[0] if "'" in value else value for name, value in pairs}
 
 
 def status(url: str) -> int:

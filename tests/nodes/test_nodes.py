@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from node_lab import BIN, Control, Mirror, Run, Story, Told, document, filled, make_control, snapshot, write_files
+from node_lab import BIN, ROOT, Control, Mirror, Run, Story, Told, document, filled, make_control, snapshot, write_files
 
 TASKS_AT_MOST = 8
 SHELLS = {"shell", "command", "raw", "script", "expect"}
@@ -106,12 +107,14 @@ def test_go_falls_back_to_what_the_mirror_mirrors(told: Story, name: str, expect
     value = str(filled(expected, mirror))
     lines = told.text("configured", name, "etc/nearby-mirrors/environment").splitlines()
     assert [line for line in lines if line.startswith("GO")] == [f"GOPROXY={value}"] * bool(value)
-    assert ("\n" + "\n".join(line for line in lines if line[:2] in ("GO", "NE")) + "\n") in told.text("configured", name, "etc/environment")
+    session = told.text("configured", name, "etc/environment")
+    assert [shlex.split(line) for line in session.splitlines() if line.startswith("GO")] == [[f"GOPROXY={value}"]] * bool(value)
     script = told.text("configured", name, "etc/profile.d/nearby-mirrors.sh") + 'echo "$GOPROXY"'
     shell = subprocess.run(["sh", "-euc", "GOPROXY=\n" + script], capture_output=True, text=True, check=True)
     assert shell.stdout == value + "\n"
 
 
+GO_ENV = "home/ci/.config/go/env"
 CARGOS = {"system": ".cargo/config.toml", "user": "home/ci/.cargo/config.toml"}
 THEIRS = '# ours\n[source.crates-io]\nreplace-with = "corp"\n[source.corp]\ndirectory = "/corp"\n[net]\nretry = 9\n'
 TOLD = {
@@ -126,7 +129,21 @@ TOLD = {
     for scope, path in CARGOS.items()
 }
 OTHER = {"configure_mirrors_document": document("https://other.test"), "configure_mirrors_url": ""}
+TOLD["go-user"] = Told(
+    {
+        "configure_mirrors_scope": "user",
+        "configure_mirrors_home": "/home/ci",
+        "configure_mirrors_document": document(sites=[GO]),
+    },
+    {GO_ENV: (0o600, "GOFLAGS=-mod=mod\nGOPROXY=off\n")},
+)
 TOLD |= {name: Told(node.variables, node.files, OTHER, at_home=name == "user") for name, node in NODES.items()}
+
+
+def test_go_of_one_user_reads_a_file(told: Story) -> None:
+    written = told.text("configured", "go-user", GO_ENV)
+    assert written == "GOPROXY=http://mirror.test:8080/golang|https://proxy.example.org,direct\nGOFLAGS=-mod=mod\n"
+    assert told.after["put back"]["go-user"] == told.after["before"]["go-user"]
 
 
 @pytest.mark.parametrize("scope", CARGOS)
@@ -399,6 +416,12 @@ def test_baking_never_configures_this_host(tmp_path: Path) -> None:
     run = control.play("bake", {}, extra={"configure_mirrors_document": document()})
     assert run.code != 0
     assert run.failure("localhost").startswith("Set configure_mirrors_root to the folder that holds the image's file system")
+
+
+def test_the_tasks_of_a_zuul_job_come_by_a_new_connection() -> None:
+    """sshd gives what /etc/environment says to those that begin after it was written; the connections here are local ones."""
+    (play,) = yaml.safe_load((ROOT / "playbooks/zuul/pre.yml").read_text())
+    assert play["post_tasks"][-1]["ansible.builtin.meta"] == "reset_connection"
 
 
 def test_a_zuul_job_goes_on_whatever_its_mirror_does(mirror: Mirror, tmp_path: Path) -> None:

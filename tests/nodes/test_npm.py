@@ -32,11 +32,24 @@ TOLD = {
     )
     for scope, paths in FILES.items()
 }
+PREFIXED = "@corp:registry=https://corp.test/\n"
+TOLD["npm-prefix"] = Told({"configure_mirrors_document": document(sites=[SITE])}, {"usr/local/etc/npmrc": (0o600, PREFIXED)})
 TOLD["npm-address"] = Told({"configure_mirrors_document": document("http://[fd00::1]:8080", sites=[SITE])})
 
 
 def test_yarn_trusts_an_address_as_a_whole(told: Story) -> None:
     assert "\nYARN_UNSAFE_HTTP_WHITELIST=[fd00::1]\n" in told.text("configured", "npm-address", ENVIRONMENT["system"])
+
+
+def test_no_variable_hides_what_an_image_has_told_its_npm(told: Story) -> None:
+    for path in "etc/environment", LOGIN["system"], ENVIRONMENT["system"]:
+        assert "GLOBALCONFIG" not in told.text("configured", "npm-prefix", path) and "COREPACK" in told.text(
+            "configured", "npm-prefix", path
+        )
+    assert told.text("configured", "npm-prefix", "usr/local/etc/npmrc").endswith(PREFIXED)
+    assert "would hide the other options of /usr/local/etc/npmrc, and is not set" in str(told.runs["configured"].of("npm-prefix"))
+    assert not told.runs["again"].changed("npm-prefix")
+    assert told.after["put back"]["npm-prefix"] == told.after["before"]["npm-prefix"]
 
 
 @pytest.mark.parametrize("scope", FILES)

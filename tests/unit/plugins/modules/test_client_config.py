@@ -248,6 +248,52 @@ def test_yarnrc_keeps_what_is_not_ours(there: str, wanted: str) -> None:
     assert yaml.safe_load(wanted) == (yaml.safe_load(there) or {}) | yaml.safe_load(wanted[wanted.index(YARN) :])
 
 
+@pytest.mark.parametrize(
+    "there",
+    [
+        "unsafeHttpWhitelist: [\n  a.test\n]\n",
+        "unsafeHttpWhitelist: a.test\n",
+        "unsafeHttpWhitelist: &hosts\n  - a.test\n",
+        "unsafeHttpWhitelist:\n  - {a: b}\n",
+        "{nodeLinker: pnp}\n",
+        "nodeLinker: pnp\n...\n",
+        "nodeLinker: pnp\n---\n",
+        "# only\n  indented: 1\n",
+        "? nodeLinker\n: pnp\n",
+    ],
+)
+def test_yarnrc_in_another_form_is_left_alone(there: str) -> None:
+    with pytest.raises(ConfigError, match="has a form that cannot be merged"):
+        merge_yarn(there, YARN)
+
+
+def test_a_comment_at_the_margin_is_within_what_goes_on_below_it() -> None:
+    there = "unsafeHttpWhitelist:\n  - a.test\n# why\n  - b.test\nnpmScopes:\n# of corp\n  corp: {}\n"
+    assert merge_yarn(there, YARN) == "npmScopes:\n# of corp\n  corp: {}\n" + YARN + '  - "a.test"\n  - "b.test"\n'
+
+
+SESSION = "# managed\nGOPROXY='http://m.test/golang|https://p.test,direct'\nNEARBY_MIRROR=http://m.test\n"
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted"),
+    [
+        ('PATH="/bin"\nexport GOPROXY=off\n# ours', SESSION + 'PATH="/bin"\n# ours'),
+        ("GOPROXY = off\r\nLANG=C\r\n", SESSION + "LANG=C\r\n"),
+    ],
+)
+def test_variables_take_the_place_of_those_that_are_there(there: str, wanted: str) -> None:
+    assert merge_options(there, SESSION) == wanted
+    assert merge_options(wanted, SESSION, SESSION) == wanted
+
+
+def test_what_was_put_in_is_taken_out_where_something_else_was_edited() -> None:
+    edited = SESSION.replace("http://m.test/golang|", "") + "LANG=C\n"
+    assert merge_options(edited, "NEARBY_MIRROR=http://n.test\n", SESSION) == (
+        "NEARBY_MIRROR=http://n.test\nGOPROXY='https://p.test,direct'\nLANG=C\n"
+    )
+
+
 def test_yarnrc_loses_what_another_mirror_had_put_in() -> None:
     tls = 'npmRegistryServer: "https://n.test/npm/"\n'
     assert merge_yarn("nodeLinker: pnp\n" + YARN + '  - "a.test"\n', tls, YARN) == (
