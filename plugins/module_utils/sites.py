@@ -267,6 +267,8 @@ def resolve_site(
         probe = next((suite for suite in suites if not suite.endswith("/")), ecosystem.probe)
     if not isinstance(probe, str) or not PROBE.fullmatch(probe.lstrip("/")):
         raise SiteError(f"Site '{name}': probe '{probe}' is no name, or path without a slash at its end; correct it, or take it out.")
+    if ecosystem.fetcher and not re.fullmatch(r"(?:[^@:]+(?::[^@:/]+)?)?", probe):
+        raise SiteError(f"Site '{name}': probe '{probe}' is no image as repository:tag, without its registry; correct it, or take it out.")
     port = check_port(site)
     if not isinstance(site.get("query", False), bool):
         raise SiteError(f"Site '{name}': query is neither true nor false; set one of them.")

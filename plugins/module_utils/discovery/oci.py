@@ -49,7 +49,10 @@ def _pull_refused(client: Client, url: str, scope: str) -> str:
     answer = client.head(url, headers)
     challenge = answer.headers.get("WWW-Authenticate")
     if answer.status == 401 and challenge.lower().startswith("bearer "):
-        answer = client.head(url, headers | {"Authorization": f"Bearer {token_for(client, challenge, scope)}"})
+        token = token_for(client, challenge, scope)
+        if not token:
+            return f"{url} needs a token that nobody gets without credentials"
+        answer = client.head(url, headers | {"Authorization": f"Bearer {token}"})
     return f"{url} answered {answer.status}" if answer.status in (401, 403) else ""
 
 

@@ -577,6 +577,10 @@ def test_repositories_are_paths_by_name(told):
         ([{"type": "pypi", "lifetime": 0}], "lifetime '0'"),
         ([{"type": "pypi", "lifetime": True}], "lifetime 'True'"),
         *(
+            ([{"type": "oci", "upstream": "http://h.test", "probe": probe}], "probe '.*' is no image as repository:tag")
+            for probe in ("a@sha256:0123", "h.test:5000/a/b:1", "a:b:c")
+        ),
+        *(
             ([{"type": "rpm", "upstream": "http://h.test", "probe": probe}], "probe '.*' is no name, or path without a slash at its end")
             for probe in ("9/x86_64/os/", "../x", "a//b", "a b", "a?b=c", 42, ["a"])
         ),
