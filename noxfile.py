@@ -12,8 +12,8 @@ import nox
 nox.options.default_venv_backend = "none"
 nox.options.stop_on_first_error = True
 PYTHON_CODE = ("plugins", "tests", "benchmark", "molecule", "tools", "noxfile.py")
-# Pages that are fresh for a second, on a machine that may be busy: a row that failed runs again, and the summary tells what was wrong.
-AGAIN = ("--reruns", "1", "--rerun-show-tracebacks", "--rerun-except", "from pytest-timeout")
+# Pages are fresh for a second, and the machine may be busy: up to five rows that fail run again, and the summary tells what was wrong.
+AGAIN = ("--reruns", "1", "--max-suite-reruns", "5", "--rerun-show-tracebacks", "--rerun-except", "from pytest-timeout")
 
 
 def pytest(session: nox.Session, folder: str, *options: str) -> None:

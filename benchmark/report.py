@@ -269,8 +269,7 @@ Reached by the middle one of three loads, but missed under one of them:{alone}
 - One turn of {results["seconds_a_turn"]} s for each server, with wrk and 4, 8, and 16 connections; {repetitions["hits"]} times, by turns.
   Rates are medians; the ratio is the middle one of the three loads; *seen* is among neighbouring turns. Of 200 MB there are 8 whole
   downloads a turn, on 4 connections.
-- Where nothing is *wanted*, there is no ratio to reach: of Apache for npm and deb, the small page, and files of 10 KB and 200 MB; over
-  loopback for all.
+- Where *wanted* is empty, there is no ratio to reach.
 - µs is the processor time of a server, with all its processes and threads, for one response: it sways less than the rates do where
   others use the machine.
 - Every response is checked in the server's log: 200, whole, and a HIT if it came from the mirror.

@@ -334,6 +334,8 @@ def complaint() -> str:
             return ""
         said = compiler.communicate()[1]
         building.cache_clear()
+        if not compiler.returncode or "note: module requires Go" in said:
+            break
     return said if compiler.returncode else ""
 
 
