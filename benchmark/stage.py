@@ -19,7 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
-sys.path[:0] = [str(REPOSITORY / "tests" / "behaviour"), str(REPOSITORY / "tests" / "registry")]
+sys.path[:0] = [str(REPOSITORY / folder) for folder in (".collections", "tests/behaviour", "tests/registry")]
 
 import bench  # noqa: E402
 from archive import Archive, Suite  # noqa: E402
