@@ -26,7 +26,7 @@ from urllib.parse import unquote
 
 import pytest
 from installs import HITS, NOWHERE, Mirror
-from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, reached, told, written
+from upstreams import EACH, FIRST, Names, bodies, cut_off, mirror_of, patiently, reached, told, written
 
 from registry import free_port  # isort: skip
 
@@ -373,8 +373,8 @@ def test_corepack_gets_what_a_project_names_from_the_mirror(node: Node, upstream
     major = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout[1:].partition(".")[0]
     if int(major) < 20:
         pytest.skip(f"{COREPACK} needs node 20")
-    with urllib.request.urlopen(f"{upstream}/pnpm/10.34.9", timeout=20) as response:
-        algorithm, digest = json.load(response)["dist"]["integrity"].split("-")
+    manifest = json.loads(patiently(lambda: urllib.request.urlopen(f"{upstream}/pnpm/10.34.9", timeout=20).read()))
+    algorithm, digest = manifest["dist"]["integrity"].split("-")
     named = f"pnpm@10.34.9+{algorithm}.{base64.b64decode(digest).hex()}"  # as corepack itself writes it down
     code, says, access = node.run("corepack", "node", str(tools / "corepack/dist/corepack.js"), "pnpm", "--version", packageManager=named)
     assert (code, says.split()[-1]) == (0, "10.34.9"), says
