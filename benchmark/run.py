@@ -93,9 +93,8 @@ def measure_hits(
         measured = [*mirrors, *tried]
         busy, own, began = machine_busy(), own_busy([static, *measured]), time.monotonic()
         for part, case in [(part, case) for case in hits.CASES for part in results if part == "hits" or not case.whole]:
-            loads = options.loads if part == "hits" else sorted(options.loads)[len(options.loads) // 2 :][:1]
             turns, sizes = hits.measure(
-                case, static, measured, registry, loads, options.repetitions, options.seconds, loopback=part == "loopback"
+                case, static, measured, registry, options.loads, options.repetitions, options.seconds, loopback=part == "loopback"
             )
             for server in measured:
                 found = hits.summary(turns[static.name], turns[server.name], sizes[server.name])

@@ -78,7 +78,8 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
         Limit(
             "late-start",
             "Clients that ask for a file while it is fetched for the first time wait until all of it is there: for 30 s where it has 200 MB"
-            " and comes with 10 MB/s, while pip asks anew after 15 s, up to 5 times.",
+            " and comes with 10 MB/s, while pip asks anew after 15 s, up to 5 times. One of more than 64 MB comes no faster than the client that"
+            " asked for it first reads it; who has waited for 5 minutes fetches it anew.",
             r"test_who_comes_later_starts_before_the_first_has_finished",
         ),
         Limit(
@@ -90,7 +91,14 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
         ),
         Limit(
             "one-size",
-            "Index pages and files share one cache, whose size is the sum of mirror_index_max_size and mirror_artifact_max_size.",
+            "Index pages and files share one cache, whose size is the sum of mirror_index_max_size and mirror_artifact_max_size. What was"
+            " stored longest ago goes first, however much it is asked for.",
+        ),
+        Limit(
+            "first-address",
+            "A fetch that fails is tried again on a new connection, but at another address only where the name server gives the addresses"
+            " in another order then, or where the first one takes no connection.",
+            r"test_a_dead_edge\[.*apache.*the first address",
         ),
         Limit(
             "lengths",

@@ -95,6 +95,15 @@ def can_listen(address: str, port: int) -> bool:
     return True
 
 
+def overlap(one: str, other: str, dual: bool) -> bool:
+    """Whether there cannot be a socket at each of two addresses on one port. `dual`: one at :: is for IPv4, too (ipv6(7))."""
+
+    def covers(wild: str, address: str) -> bool:
+        return wild == "0.0.0.0" and ":" not in address or wild == "::" and (dual or ":" in address)
+
+    return one == other or covers(one, other) or covers(other, one)
+
+
 def has_address(address: str) -> bool:
     """Whether a server could be bound to an address: it is one of this host's, or stands for all of them."""
     try:

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .health import Options, examine
-from .host import can_listen, lives, running_pid
+from .host import can_listen, lives, overlap, running_pid
 from .http import Client, HttpError
 
 CONFIGURATION, ENGINE, UNIT = "mirror.conf", "engine.json", "nearby-mirror.service"
@@ -84,6 +84,24 @@ class Engine:
     @property
     def pid(self) -> int:
         return running_pid(self.pid_path, self.process)
+
+    @property
+    def dual(self) -> bool:
+        """Whether its socket at :: is for addresses of both kinds, with which there is none at 0.0.0.0."""
+        return self.name == "apache"
+
+    @property
+    def sockets(self) -> set[tuple[str, int]]:
+        found = {(address, port) for address, port in self.listen}
+        return found - {("0.0.0.0", port) for address, port in found if address == "::" and self.dual}
+
+    def clashes(self, address: str, port: int) -> bool:
+        """Whether a socket of its own is there, or is in the way of one there."""
+        return any(own == port and overlap(held, address, self.dual) for held, own in self.sockets)
+
+    def moves(self, new: Engine) -> bool:
+        """Whether a socket of its own is in the way of one that it is to have: at a reload both would have to be there at once."""
+        return any(self.clashes(*wanted) for wanted in new.sockets - self.sockets)
 
     def runs(self, release: str) -> bool:
         """Whether the server answers with a release."""
@@ -544,8 +562,7 @@ class Deploy:
         """Whether somebody has taken a port since the host was looked at: Nginx refuses a reload that cannot have it, Apache ends."""
         if old and old.pid and old.listen:
             for address, port in self.engine.listen:
-                own = any([host, port] in old.listen for host in (address, "::"))  # Apache's :: is for both kinds
-                if not own and not can_listen(address, port):
+                if not old.clashes(address, port) and not can_listen(address, port):
                     raise Refused(f"Port {port} on {address} was taken while the release was on trial; nothing was changed")
 
     @property
@@ -659,7 +676,7 @@ class Deploy:
             return f"{type(error).__name__}: {error}"
 
     def _enforce(self, name: str, engine: Engine, other: Engine | None) -> str:
-        if other and other.process != engine.process:
+        if other and (other.process != engine.process or other.moves(engine)):
             self.service.stop(other, leave=True)
         self.releases.point(name)
         self.service.install(self.releases.read(name))

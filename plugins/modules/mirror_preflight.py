@@ -149,7 +149,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import certificate
 from ..module_utils.apt import SOURCES, archives
 from ..module_utils.engines import ENGINES, refusals
-from ..module_utils.host import can_listen, cannot_hold, free_bytes, has_address, listeners, running_pid, used_bytes
+from ..module_utils.host import can_listen, cannot_hold, free_bytes, has_address, listeners, overlap, running_pid, used_bytes
 
 FLIGHT = 80 << 20  # what the configuration's cache `flight` may take, and what it leaves free
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -210,15 +210,16 @@ def held(addresses: list[str], port: int, own_pid: int, option: str) -> list[str
     """Who else holds a port on one of the addresses, in one sentence; none where nobody does."""
     if not 0 < port < 65536:
         return [f"Port {port} is none; set {option} to a number from 1 to 65535."]
-    holders = list(listeners(port))
+    own = [holder.address for holder in listeners(port) if own_pid in holder.pids]
+    others = [holder for holder in listeners(port) if own_pid not in holder.pids]
     # Apache listens on all addresses of both kinds with one socket, which nobody's for IPv4 can be beside.
-    apart = any(own_pid not in holder.pids and "." in holder.address for holder in holders)
+    dual = not any("." in holder.address for holder in others)
     for address in addresses:
-        same = (address,) if apart else (address, "::")
-        own = any(own_pid in holder.pids and holder.address in same for holder in holders)
-        if own or can_listen(address, port):
+        if address in own or can_listen(address, port):
             continue
-        other = next((holder for holder in holders if own_pid not in holder.pids), None)
+        other = next((holder for holder in others if overlap(holder.address, address, dual=True)), None)
+        if not other and any(overlap(held, address, dual) for held in own):
+            continue
         who = f"{other.program} (process {other.pids[0]})" if other and other.pids else "another program"
         return [f"Port {port} on {address} is held by {who}; stop it or set {option} to another port."]
     return []

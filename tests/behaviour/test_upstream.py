@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
+import threading
 import time
 import typing as t
 from pathlib import Path
@@ -36,6 +37,8 @@ def refused(reply: Reply | None) -> bool:
         "several addresses": ("edges", {"edges": 6, "status": 502}, 120),
         "one of the addresses": ("edges", {"address": "127.0.0.3", "status": 503}, 120),
         "one of the addresses, hangs up": ("edges", {"address": "127.0.0.3", "drop": True}, 120),
+        "the first address": ("edges", {"address": "127.0.0.1", "status": 503}, 120),
+        "the first address, hangs up": ("edges", {"address": "127.0.0.1", "drop": True}, 120),
     },
 )
 def test_a_dead_edge(mirror: Mirror, fresh: Make, site: str, fault: dict[str, t.Any], count: int, what: str) -> None:
@@ -302,6 +305,38 @@ def test_who_waits_for_a_hung_upstream_waits_once(mirror: Mirror, fresh: Make) -
     assert all(good(reply, before) for reply in replies), [show(reply) for reply in replies if reply.status != 200][:3]
     slowest = max(reply.seconds for reply in replies)
     assert slowest < mirror.variables["mirror_index_timeout"] + mirror.variables["mirror_connect_timeout"] + 0.5, slowest
+
+
+@promise("stale")
+@patient
+@table("known", {"stored": True, "never seen": False})
+def test_a_page_that_hangs_keeps_no_other_one_old(mirror: Mirror, fresh: Make, known: bool) -> None:
+    """Clients go on asking for it all the while, and for the other one as well."""
+    hung, other, done = fresh("brief"), fresh("brief"), threading.Event()
+    before = mirror.get(other.index).body
+    if known:
+        mirror.get(hung.index)
+    hung.registry.fault(path=hung.pattern, hang=True)
+
+    def insist() -> None:
+        while not done.is_set():
+            mirror.attempt(hung.index)
+            time.sleep(0.1)
+
+    clients = [threading.Thread(target=insist) for _number in range(4)]
+    for client in clients:
+        client.start()
+    try:
+        time.sleep(3 * mirror.variables["mirror_index_timeout"])
+        for version in ("2.0", "3.0", "4.0"):
+            other.registry.publish(other.name, version)
+            age()
+            assert until(lambda: good(mirror.get(other.index), other.page(HTML)), 3 * mirror.variables["mirror_index_timeout"]), version
+    finally:
+        done.set()
+        for client in clients:
+            client.join()
+    assert not good(mirror.get(other.index), before)
 
 
 @promise("stale")

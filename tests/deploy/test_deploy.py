@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.nearby.mirrors.plugins.module_utils.host import listeners
 from deploying import CONFIG, FOLDERS, LOG, PORT, RUN, SETTINGS, STATE, URL, deployed, playbook, quickstart, recap, start
 from registry import Registry, free_port
 
@@ -374,6 +376,41 @@ def test_without_root_it_is_refused(mirror: str, site: dict) -> None:
 
 def test_a_configuration_that_the_server_refuses_never_replaces_a_running_one(mirror: str, site: dict) -> None:
     refused(mirror, {"mirror_sites": [site], "mirror_worker_connections": 0}, "worker_connections")
+
+
+def test_the_addresses_of_a_running_mirror_may_change(mirror: str, site: dict, engine: str) -> None:
+    """Also where the server's own socket is in the way of the next one."""
+    both = [["::"]] if engine == "apache" else []  # Nginx's is for IPv6 alone
+    for addresses in ["0.0.0.0"], ["0.0.0.0", "::"], *both, ["127.0.0.1"]:
+        result = quickstart(mirror_sites=[site], mirror_engine=engine, mirror_addresses=addresses)
+        assert result.returncode == 0, (addresses, result.stdout)
+        assert served() == in_force() and len(masters()) == 1
+        held = {listener.address for listener in listeners(PORT) if not listener.address.startswith("127.86.")}
+        assert held == ({"::"} if engine == "apache" and "::" in addresses else set(addresses)), addresses
+    assert quickstart(mirror_sites=[site], mirror_engine=engine).returncode == 0
+
+
+def test_logs_are_rotated_but_not_where_that_would_end_the_server(mirror: str, site: dict, engine: str, tmp_path: Path) -> None:
+    bundle = tmp_path / "upstreams.pem"
+    bundle.write_text(Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt").read_text())
+    result = quickstart(mirror_sites=[site], mirror_engine=engine, mirror_upstream_ca_path=str(bundle))
+    assert result.returncode == 0, result.stdout
+    found = re.search(r"postrotate\n(.*)\n *endscript", Path("/etc/logrotate.d", CONFIG.name).read_text())
+    assert found
+    pid = MIRROR_PID.read_text()
+
+    def rotates() -> bool:
+        """Whether the server writes to a new log once the old one has another name."""
+        (LOG / "access.log").rename(LOG / "access.log.1")
+        subprocess.run(["sh", "-c", found[1]], capture_output=True, check=True)
+        return until(lambda: answers(f"{URL}/") and (LOG / "access.log").exists(), 5)
+
+    assert rotates()
+    bundle.write_text("")
+    assert rotates() is (engine == "nginx")  # which reads nothing then
+    time.sleep(1)
+    assert MIRROR_PID.read_text() == pid and answers(f"{URL}/health")
+    assert quickstart(mirror_sites=[site], mirror_engine=engine).returncode == 0
 
 
 def test_a_port_that_was_taken_during_the_trial_is_told_before_the_swap(mirror: str, site: dict, engine: str) -> None:

@@ -18,6 +18,7 @@ from ansible_collections.nearby.mirrors.plugins.module_utils.host import (
     free_bytes,
     has_address,
     listeners,
+    overlap,
     running_pid,
     used_bytes,
 )
@@ -67,6 +68,17 @@ def test_where_a_server_could_listen(held, wanted, expected):
         server = socket.create_server((held, 0))
     with server:
         assert can_listen(wanted, server.getsockname()[1]) is expected
+
+
+@pytest.mark.parametrize("dual", [False, True])
+@pytest.mark.parametrize(("one", "other"), [("0.0.0.0", "::"), ("192.0.2.1", "::"), ("192.0.2.1", "::1"), ("192.0.2.1", "192.0.2.2")])
+def test_sockets_that_overlap_or_not(one, other, dual):
+    assert overlap(one, other, dual) is overlap(other, one, dual) is (dual and other == "::")
+
+
+@pytest.mark.parametrize(("one", "other"), [("0.0.0.0", "192.0.2.1"), ("::", "::1"), ("::1", "::1")])
+def test_sockets_that_overlap(one, other):
+    assert overlap(one, other, False) and overlap(other, one, False)
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,38 @@ def test_the_first_the_same_and_another_one(host: Host) -> None:
     assert not (host.root / "state/trial").exists()
 
 
+ANY, ANY6, ONE, OTHER = "0.0.0.0", "::", "192.0.2.1", "192.0.2.2"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "moving"),
+    [
+        ([ANY], [ONE], ["nginx", "apache"]),
+        ([ONE], [ANY], ["nginx", "apache"]),
+        ([ONE], [ONE, OTHER], []),
+        ([ONE, OTHER], [OTHER], []),
+        ([ANY], [ANY, ANY6], ["apache"]),
+        ([ANY, ANY6], [ANY], ["apache"]),
+        ([ANY, ANY6], [ANY6], []),
+        ([ANY6], [ONE], ["apache"]),
+    ],
+)
+def test_addresses_for_which_a_server_has_to_stop_first(host: Host, old: list[str], new: list[str], moving: list[str]) -> None:
+    for name in "nginx", "apache":
+        engines = [host.deploy("any", name, listen=[[address, 80] for address in addresses]).engine for addresses in (old, new)]
+        elsewhere = host.deploy("any", name, listen=[[address, 81] for address in new]).engine
+        assert engines[0].moves(engines[1]) is (name in moving)
+        assert not engines[0].moves(elsewhere)
+
+
+def test_a_server_whose_own_socket_is_in_the_way_is_started_anew(host: Host) -> None:
+    host.deploy("first")()
+    pid = host.pid
+    second = host.deploy("second", listen=[["0.0.0.0", host.port]])
+    assert second() is True
+    assert host.served() == second.name and host.pid != pid
+
+
 def test_a_server_that_was_killed_is_started_though_the_trial_would_fail(host: Host) -> None:
     host.deploy("first")()
     os.kill(host.pid, signal.SIGKILL)

@@ -110,6 +110,18 @@ def test_the_mirror_itself_may_hold_its_port(held):
     assert found(port=held, own_pid=os.getpid()) == []
 
 
+def test_the_mirror_itself_may_hold_its_port_at_another_address(held):
+    assert found(port=held, own_pid=os.getpid(), addresses=["0.0.0.0"]) == []
+    script = f"import socket; held = socket.create_server(('127.0.0.2', {held})); print(flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        other.stdout.readline()
+        (sentence,) = found(port=held, own_pid=os.getpid(), addresses=["0.0.0.0"])
+        assert f"Port {held} on 0.0.0.0 is held by" in sentence and f"process {other.pid}" in sentence
+    finally:
+        other.communicate(b"\n")
+
+
 def test_the_mirror_itself_may_hold_its_port_for_both_kinds_of_addresses():
     with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server:
         port = server.getsockname()[1]
