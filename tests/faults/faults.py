@@ -486,8 +486,8 @@ def converges(lab: Lab, host: str, **variables: t.Any) -> bool:
 
 RELEASE = "The release is in force"  # the task that touches what runs
 FOLDERS = "The mirror's folders are there"  # the last one before it that changes something
-MOMENTS = (0.5, 1, 1.5, 2, 2.5, 3, 4, 6)  # seconds into it; it takes some 3
-FIRST_MOMENTS = (0.3, 0.6, 0.9)  # on a host that has no mirror yet; it takes more than 1 there
+MOMENTS = (0.2, 0.4, 0.6, 0.8, 1, 1.5, 2, 2.5, 3, 4, 6)  # seconds into it; it takes 1 to 3
+FIRST_MOMENTS = (0.2, 0.4, 0.6)  # on a host that has no mirror yet; it takes less there
 SWAP = 1.0  # seconds in which nobody may be able to connect after a kill
 
 
