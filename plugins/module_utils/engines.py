@@ -78,8 +78,8 @@ ENGINES: dict[str, tuple[Limit, ...]] = {
         Limit(
             "late-start",
             "Clients that ask for a file while it is fetched for the first time wait until all of it is there: for 30 s where it has 200 MB"
-            " and comes with 10 MB/s, while pip asks anew after 15 s, up to 5 times. One of more than 64 MB comes no faster than the client that"
-            " asked for it first reads it; who has waited for 5 minutes fetches it anew.",
+            " and comes with 10 MB/s, while pip asks anew after 15 s, up to 5 times. One of more than 64 MB comes no faster than the client"
+            " that asked for it first reads it; who has waited for 5 minutes fetches it anew.",
             r"test_who_comes_later_starts_before_the_first_has_finished",
         ),
         Limit(
