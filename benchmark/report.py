@@ -81,7 +81,7 @@ def missed_alone(results: dict[str, t.Any]) -> list[str]:
     sentences = []
     limits = {path: limit for path, sign, limit in FLOORS if sign == ">="}
     for path, found in engines(results).items():
-        for part, name, case in [(part, name, case) for part in PARTS for name, case in found[part].items()]:
+        for part, name, case in [(which, *told) for which in PARTS for told in found[which].items()]:
             limit = limits.get(f"{path}{part}.{name}.ratio", 0)
             low = {load: ratio for load, ratio in case["ratios_by_connections"].items() if ratio < limit <= case["ratio"]}
             if low:
