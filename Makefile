@@ -47,7 +47,7 @@ setup: .venv/controller $(LINK)
 setup-test: .venv/test $(LINK)
 
 host: ## install the Debian packages that the tests need (root)
-	tests/host-packages nginx apache2 faketime wrk golang-go podman buildah runc iptables nftables netavark aardvark-dns openssh-client \
+	tests/host-packages nginx apache2 faketime logrotate wrk golang-go podman buildah runc iptables nftables netavark aardvark-dns openssh-client \
 		mmdebstrap iproute2 gpg mount debian-archive-keyring ca-certificates dnf createrepo-c rpm zstd $(CARGO) $(NPM) maven gradle ruby bundler docker-registry skopeo \
 		containerd $(DOCKERD)
 

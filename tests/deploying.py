@@ -42,6 +42,11 @@ def quickstart(*arguments: str, **variables: Any) -> subprocess.CompletedProcess
     return playbook("quickstart", *arguments, **SETTINGS | variables)
 
 
+def rotate(state: Path) -> subprocess.CompletedProcess[str]:
+    """One run of logrotate, as each night's; `state` is where it keeps when it did what."""
+    return run("logrotate", "--force", "--state", str(state), f"/etc/logrotate.d/{CONFIG.name}")
+
+
 def playbook(name: str, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
     """One run of a playbook of the collection."""
     return run(*command(name, *arguments, **variables))

@@ -39,6 +39,7 @@ COMMAND_SECONDS = 120
 ANSWER_SECONDS = 15  # until a server that was started or reloaded answers with its new release
 # Downloads under way when the engine is changed may take so long. Nobody is answered meanwhile, and pip asks again for longer.
 DRAIN_SECONDS = 5
+RELEASED_SECONDS = 2  # for which a server that is stopped may hold its sockets
 ENDED_SECONDS = 3  # for which there has been no process, after which none is waited for
 # For a moment after a reload old workers answer as well, with a certificate from before, which nobody here trusts any more, or without.
 OVERLAP_SECONDS = 0.5
@@ -99,8 +100,11 @@ class Engine:
         """Whether a socket of its own is there, or is in the way of one there."""
         return any(own == port and overlap(held, address, self.dual) for held, own in self.sockets)
 
-    def moves(self, new: Engine) -> bool:
-        """Whether a socket of its own is in the way of one that it is to have: at a reload both would have to be there at once."""
+    def must_stop_for(self, new: Engine) -> bool:
+        """Whether another server is to run; or the same one where it listens at 0.0.0.0 and is to listen at 192.0.2.1, say, since at a
+        reload both sockets would have to be there at once."""
+        if self.process != new.process:
+            return True
         return any(self.clashes(*wanted) for wanted in new.sockets - self.sockets)
 
     def runs(self, release: str) -> bool:
@@ -676,8 +680,10 @@ class Deploy:
             return f"{type(error).__name__}: {error}"
 
     def _enforce(self, name: str, engine: Engine, other: Engine | None) -> str:
-        if other and (other.process != engine.process or other.moves(engine)):
+        if other and other.must_stop_for(engine):
             self.service.stop(other, leave=True)
+            # What ends may still hold its sockets for a moment, and Apache does not try twice.
+            until(lambda: all(can_listen(address, port) for address, port in engine.listen), RELEASED_SECONDS)
         self.releases.point(name)
         self.service.install(self.releases.read(name))
         running = engine if engine.pid else other if other and other.pid else None

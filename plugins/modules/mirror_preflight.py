@@ -217,7 +217,7 @@ def held(addresses: list[str], port: int, own_pid: int, option: str) -> list[str
     for address in addresses:
         if address in own or can_listen(address, port):
             continue
-        other = next((holder for holder in others if overlap(holder.address, address, dual=True)), None)
+        other = next((holder for holder in others if overlap(holder.address, address, not any("." in held for held in own))), None)
         if not other and any(overlap(held, address, dual) for held in own):
             continue
         who = f"{other.program} (process {other.pids[0]})" if other and other.pids else "another program"

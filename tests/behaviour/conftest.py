@@ -119,6 +119,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         site("steady", main, lifetime=3)
         site("gone", registry("gone.test"), lifetime=1)
         site("hung", registry("hung.test"), lifetime=1)
+        site("partly", registry("partly.test"), lifetime=1)
         anywhere = ("0.0.0.0", 0)
         site("edges", registry("edges.test", "127.0.0.1 127.0.0.2 127.0.0.3 127.0.0.4", listen=anywhere, files_listen=anywhere))
         site("edge", registry("edge.test"))

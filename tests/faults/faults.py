@@ -487,7 +487,7 @@ def converges(lab: Lab, host: str, **variables: t.Any) -> bool:
 RELEASE = "The release is in force"  # the task that touches what runs
 FOLDERS = "The mirror's folders are there"  # the last one before it that changes something
 MOMENTS = (0.2, 0.4, 0.6, 0.8, 1, 1.5, 2, 2.5, 3, 4, 6)  # seconds into it; it takes 1 to 3
-FIRST_MOMENTS = (0.2, 0.4, 0.6)  # on a host that has no mirror yet; it takes less there
+FIRST_MOMENTS = (0.2, 0.4, 0.6)  # on a host that has no mirror yet; it takes 0.7 to 1.5 there
 SWAP = 1.0  # seconds in which nobody may be able to connect after a kill
 
 

@@ -70,7 +70,7 @@ def cell(engine: str, fault: faults.Fault, found: Found | None) -> str:
     if limit := excuse(engine, fault):
         parts.append(f"limit: {limit.key}")
     text = ", ".join(parts)
-    return f"**{text}**" if missed(engine, fault, found) else text
+    return f"**{text or 'not injected'}**" if missed(engine, fault, found) else text
 
 
 def page(results: dict[str, t.Any], about: dict[str, t.Any]) -> str:

@@ -116,7 +116,7 @@ def test_the_first_the_same_and_another_one(host: Host) -> None:
     assert not (host.root / "state/trial").exists()
 
 
-ANY, ANY6, ONE, OTHER = "0.0.0.0", "::", "192.0.2.1", "192.0.2.2"
+ANY, ANY6, ONE, OTHER, ONE6, BEHIND = "0.0.0.0", "::", "192.0.2.1", "192.0.2.2", "2001:db8::1", "127.86.46.2"
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,16 @@ ANY, ANY6, ONE, OTHER = "0.0.0.0", "::", "192.0.2.1", "192.0.2.2"
         ([ANY, ANY6], [ANY], ["apache"]),
         ([ANY, ANY6], [ANY6], []),
         ([ANY6], [ONE], ["apache"]),
+        ([ANY], [ONE6, BEHIND], ["nginx", "apache"]),
+        ([ONE6, BEHIND], [ANY, ONE6], ["nginx", "apache"]),
     ],
 )
 def test_addresses_for_which_a_server_has_to_stop_first(host: Host, old: list[str], new: list[str], moving: list[str]) -> None:
     for name in "nginx", "apache":
         engines = [host.deploy("any", name, listen=[[address, 80] for address in addresses]).engine for addresses in (old, new)]
         elsewhere = host.deploy("any", name, listen=[[address, 81] for address in new]).engine
-        assert engines[0].moves(engines[1]) is (name in moving)
-        assert not engines[0].moves(elsewhere)
+        assert engines[0].must_stop_for(engines[1]) is (name in moving)
+        assert not engines[0].must_stop_for(elsewhere)
 
 
 def test_a_server_whose_own_socket_is_in_the_way_is_started_anew(host: Host) -> None:
