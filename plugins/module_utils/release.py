@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .health import Options, examine
-from .host import can_listen, lives, overlap, running_pid
+from .host import can_listen, listeners, lives, overlap, running_pid
 from .http import Client, HttpError
 
 CONFIGURATION, ENGINE, UNIT = "mirror.conf", "engine.json", "nearby-mirror.service"
@@ -566,7 +566,9 @@ class Deploy:
         """Whether somebody has taken a port since the host was looked at: Nginx refuses a reload that cannot have it, Apache ends."""
         if old and old.pid and old.listen:
             for address, port in self.engine.listen:
-                if not old.clashes(address, port) and not can_listen(address, port):
+                # One that an earlier version deployed may listen at more than it says.
+                own = any(old.pid in holder.pids and holder.address == address for holder in listeners(port))
+                if not own and not old.clashes(address, port) and not can_listen(address, port):
                     raise Refused(f"Port {port} on {address} was taken while the release was on trial; nothing was changed")
 
     @property

@@ -142,6 +142,13 @@ def test_addresses_for_which_a_server_has_to_stop_first(host: Host, old: list[st
         assert not engines[0].must_stop_for(elsewhere)
 
 
+def test_a_server_may_listen_at_more_than_its_release_says(host: Host) -> None:
+    host.deploy("first", listen=[["192.0.2.1", host.port]])()
+    pid = host.pid
+    assert host.deploy("second", listen=[["192.0.2.1", host.port], ["127.0.0.1", host.port]])() is True
+    assert host.pid == pid
+
+
 def test_a_server_whose_own_socket_is_in_the_way_is_started_anew(host: Host) -> None:
     host.deploy("first")()
     pid = host.pid
