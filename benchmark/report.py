@@ -267,8 +267,8 @@ Reached by the middle one of three loads, but missed under one of them:{alone}
 - *mirror* is the configuration that the role renders for an engine, warm, in front of the fixture registries. Clients ask for pages
   as gzip.
 - *over loopback* is the same with the load tool beside the server: packets of 64 KB, no device in between. The trial by which the
-  ratios that are wanted of Apache were set was made so; over the link it does not reach them, for which see the end of this page. With 400 KB and more the load tool is the limit there, and takes longer for Nginx's chunks
-  than for a body of known length.
+  ratios that are wanted of Apache were set was made so; over the link it does not reach them, for which see the end of this page. With
+  400 KB and more the load tool is the limit there, and takes longer for Nginx's chunks than for a body of known length.
 - The namespace's congestion control is Reno, for static files as for mirrors; see the end of this page.
 - One turn of {results["seconds_a_turn"]} s for each server, with wrk and 4, 8, and 16 connections; {repetitions["hits"]} times, by turns.
   Rates are medians; the ratio is the middle one of the three loads; *seen* is among neighbouring turns. Of 200 MB there are 8 whole
@@ -305,9 +305,9 @@ WHERE = """\
 - Slices cost nothing that could be measured.
 - Apache's event MPM hands a connection back after each response and wakes another thread for the next request. With both cores for
   all, 400 KB took 195 µs where the threads interrupt each other by that, and 140 where they do not (as a batch, `chrt --batch`).
-- In a run beside these a bare Apache that sent the same 400 KB as plain files, and logged nothing, took 79 µs over the link, where static
-  files of Nginx took 55 and a hit took 90: it had 0.76 of their rate, and the mirror 0.68. So most of the distance is the engine's, and a mirror cannot make
-  up for it. Over loopback, where the load tool is the limit, it does not show.
+- In a run beside these a bare Apache that sent the same 400 KB as plain files, and logged nothing, took 79 µs over the link, where
+  static files of Nginx took 55 and a hit took 90: it had 0.76 of their rate, and the mirror 0.68. So most of the distance is the
+  engine's, and a mirror cannot make up for it. Over loopback, where the load tool is the limit, it does not show.
 - Of the 11 µs between, 4 are how a body lies in memory: the cache writes it in pieces of 4 KB, and so the kernel has 98 pages to send,
   where a file that was written at once lies in a few large pieces. The same body, written once more in one piece, took 86 µs; on XFS with
   blocks of 64 KB a hit took 83 to 87, and 88 to 94 on ext4. The log is 4, whose lines are written one by one, since Apache's buffer for

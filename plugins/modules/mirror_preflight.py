@@ -210,8 +210,9 @@ def held(addresses: list[str], port: int, own_pid: int, option: str) -> list[str
     """Who else holds a port on one of the addresses, in one sentence; none where nobody does."""
     if not 0 < port < 65536:
         return [f"Port {port} is none; set {option} to a number from 1 to 65535."]
-    own = [holder.address for holder in listeners(port) if own_pid in holder.pids]
-    others = [holder for holder in listeners(port) if own_pid not in holder.pids]
+    holders = list(listeners(port))
+    own = [holder.address for holder in holders if own_pid in holder.pids]
+    others = [holder for holder in holders if own_pid not in holder.pids]
     # Apache listens on all addresses of both kinds with one socket, which nobody's for IPv4 can be beside.
     dual = not any("." in holder.address for holder in others)
     for address in addresses:
